@@ -1,0 +1,72 @@
+"""When a record is due: timestamp + delay, as a running maximum over its partition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+NO_TIMESTAMP = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FuturePolicy:
+    """What to do with a timestamp more than ``max_future_ms`` ahead of the clock.
+
+    ``wait``: its due time stands. ``cap``: it is due the delay after it was read.
+    """
+
+    max_future_ms: float
+    action: Literal["wait", "cap"]
+
+
+@dataclass(frozen=True, slots=True)
+class DueTimes:
+    """The due times of consecutive records, ascending, and how many timestamps were unusual."""
+
+    due_ms: list[int]
+    future: int = 0
+    missing: int = 0
+
+
+class DueRule:
+    """Gives the records of one partition their due times, in offset order.
+
+    Timestamps may step back; records are delivered in offset order all the same, so a due time is the
+    running maximum of (timestamp + delay): never early, never out of order.
+    A record without a timestamp (NO_TIMESTAMP, or any negative one) is due the delay after it was read:
+    the only moment known to lie after its creation.
+    """
+
+    def __init__(self, delay_ms: int, future: FuturePolicy) -> None:
+        self._delay_ms = delay_ms
+        self._future = future
+        self._latest_due_ms = 0
+
+    def due_times(self, timestamps_ms: Sequence[int], now_ms: float) -> DueTimes:
+        """``timestamps_ms``: at least one."""
+        if min(timestamps_ms) >= 0 and max(timestamps_ms) <= now_ms + self._future.max_future_ms:
+            return DueTimes(self._running_maximum(timestamps_ms))
+        future = missing = 0
+        usable = []
+        read_ms = int(now_ms) + 1  # rounded up: an early clock reading would make a record early
+        for timestamp_ms in timestamps_ms:
+            if timestamp_ms < 0:
+                missing += 1
+                usable.append(read_ms)
+            elif timestamp_ms > now_ms + self._future.max_future_ms:
+                future += 1
+                usable.append(read_ms if self._future.action == "cap" else timestamp_ms)
+            else:
+                usable.append(timestamp_ms)
+        return DueTimes(self._running_maximum(usable), future, missing)
+
+    def _running_maximum(self, timestamps_ms: Sequence[int]) -> list[int]:
+        delay_ms = self._delay_ms
+        due_ms = [timestamp_ms + delay_ms for timestamp_ms in timestamps_ms]
+        if due_ms[0] < self._latest_due_ms:
+            due_ms[0] = self._latest_due_ms
+        due_ms = list(accumulate(due_ms, max))
+        self._latest_due_ms = due_ms[-1]
+        return due_ms

@@ -1,0 +1,181 @@
+"""All assigned partitions together: what to hold, what is due, what to pause, what may be committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from delayed_consumer.core.due import DueRule, DueTimes, FuturePolicy
+from delayed_consumer.core.flow import FlowChange, Limits, Room, decide
+from delayed_consumer.core.records import Partition, Run
+from delayed_consumer.core.window import Assignment
+
+STEP_RECORDS = 500  # a drain of 40,000 records in one go makes what is due meanwhile 20 to 80 ms late
+UNKNOWN_RECORD_BYTES = 10_000.0  # assumed until records were seen: the first step must not overfill a small hold
+
+
+@dataclass(frozen=True, slots=True)
+class InFlightLimit:
+    """How much of one partition may be with the sink at once.
+
+    One run where records are handled one after the other; more where the sink keeps their order itself.
+    """
+
+    runs: int
+    records_per_run: int
+
+
+class Engine:
+    """Decides; does nothing. Every moment is an argument, every decision a returned value."""
+
+    def __init__(
+        self, delay_ms: Callable[[str], int], future: FuturePolicy, limits: Limits, in_flight: InFlightLimit
+    ) -> None:
+        self._delay_ms = delay_ms
+        self._future = future
+        self._limits = limits
+        self._in_flight = in_flight
+        self._assignments: dict[Partition, Assignment] = {}
+        self._generation = 0
+        self._look_at_ms = 0.0
+        self._short_of_room = False
+        self._record_bytes = UNKNOWN_RECORD_BYTES
+        self.taking = True
+
+    @property
+    def assignments(self) -> Iterable[Assignment]:
+        return self._assignments.values()
+
+    def room_records(self) -> int:
+        """How many records to take next: few enough to deliver in between, and to leave the others their room."""
+        room = Room(self._assignments.values(), self._limits)
+        return max(1, min(STEP_RECORDS, room.records_at_once(self._record_bytes)))
+
+    def assign(self, partitions: Iterable[Partition]) -> None:
+        """Starts each partition anew: whatever was paused, held or in flight of it is another life."""
+        self._generation += 1
+        for partition in partitions:
+            delay_ms = self._delay_ms(partition.topic)
+            due = DueRule(delay_ms, self._future)
+            self._assignments[partition] = Assignment(partition, self._generation, due, delay_ms)
+        self._look_again()
+
+    def revoke(self, partitions: Iterable[Partition]) -> None:
+        """Drops the partitions with all that is held of them: their next owner reads it again."""
+        for partition in partitions:
+            self._assignments.pop(partition, None)
+        self._look_again()
+
+    def hold(
+        self,
+        partition: Partition,
+        messages: Sequence[Any],
+        offsets: Sequence[int],
+        timestamps_ms: Sequence[int],
+        sizes: Sequence[int],
+        now_ms: float,
+    ) -> DueTimes | None:
+        """Takes what was read of one partition; None when it is not, or no longer, ours."""
+        one = self._assignments.get(partition)
+        if one is None:
+            return None
+        self._record_bytes = max(0.99 * self._record_bytes, *sizes)
+        due = one.due.due_times(timestamps_ms, now_ms)
+        one.hold(Run(partition, one.generation, messages, offsets, due.due_ms, sizes))
+        self._look_again()
+        return due
+
+    def reached_end(self, partition: Partition, offset: int) -> None:
+        """The log of ``partition`` ends at ``offset``."""
+        one = self._assignments.get(partition)
+        if one is not None:
+            one.reached_end(offset)
+            self._look_again()
+
+    def moved(self, offsets: Mapping[Partition, int]) -> None:
+        """The client was told to read on at these offsets: it knew none, or none that is in the log."""
+        for partition, offset in offsets.items():
+            self._assignments[partition].position = offset
+        self._look_again()
+
+    def positions(self) -> dict[Partition, int | None]:
+        """Of every assigned partition the next offset to be read; None: nothing was read yet."""
+        return {one.partition: one.position for one in self._assignments.values()}
+
+    def next_due_ms(self) -> float:
+        """When the next record is due that may be handed over; infinity when there is none."""
+        due = [
+            one.next_due_ms
+            for one in self._assignments.values()
+            if one.next_due_ms is not None and self._may_start(one)
+        ]
+        return min(due, default=float("inf"))
+
+    def take_due(self, now_ms: float) -> list[Run]:
+        """One run of each partition that has something due, now in flight. Never early."""
+        runs = []
+        for one in self._assignments.values():
+            if self._may_start(one):
+                run = one.start_due(now_ms, self._in_flight.records_per_run)
+                if run is not None:
+                    runs.append(run)
+        return runs
+
+    def owns(self, run: Run) -> bool:
+        """Whether ``run`` belongs to a present assignment; what comes back late from a former one does not."""
+        one = self._assignments.get(run.partition)
+        return one is not None and one.generation == run.generation
+
+    def finish(self, run: Run, done: int) -> None:
+        """The sink is done with the first ``done`` records of a run that we own."""
+        if done:
+            self._assignments[run.partition].in_flight.finish(run if done == len(run) else run.split(done)[0])
+        if self._short_of_room:
+            self._look_again()
+
+    def take_committable(self) -> list[tuple[Partition, int]]:
+        """The offsets that moved since the last call. Nothing at or behind them is unfinished."""
+        moved = []
+        for one in self._assignments.values():
+            offset = one.committable
+            if offset is not None and offset != one.stored:
+                one.stored = offset
+                moved.append((one.partition, offset))
+        return moved
+
+    def change_flow(self, now_ms: float) -> FlowChange | None:
+        """What to pause and resume now; None when nothing can have changed."""
+        if now_ms < self._look_at_ms:
+            return None
+        change = decide(self._assignments.values(), self._limits, now_ms)
+        self.taking = change.taking
+        self._short_of_room = change.short_of_room
+        self._look_at_ms = change.again_ms
+        return change
+
+    def wake_ms(self) -> float:
+        """When something is to be done next, if nothing arrives before."""
+        return min(self.next_due_ms(), self._look_at_ms)
+
+    def expect(self, partition: Partition, offset: int, now_ms: float) -> None:
+        """Somebody else has seen that ``partition`` has records before ``offset`` that are due."""
+        one = self._assignments.get(partition)
+        if one is None or one.paused or one.records or one.position is None or one.position >= offset:
+            return
+        one.at_end = False
+        if one.awaited_since_ms is None:
+            one.awaited_since_ms = now_ms
+        self._look_again()
+
+    def trouble(self, now_ms: float) -> None:
+        """The client has lost a broker: its silence is not a stuck pause."""
+        for one in self._assignments.values():
+            if one.awaited_since_ms is not None:
+                one.awaited_since_ms = now_ms
+
+    def _may_start(self, one: Assignment) -> bool:
+        return len(one.in_flight) < self._in_flight.runs
+
+    def _look_again(self) -> None:
+        self._look_at_ms = 0.0
