@@ -1,0 +1,165 @@
+"""Which settings contradict each other, and which are permitted but probably not meant."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
+
+from delayed_consumer.client_properties import variable_of
+from delayed_consumer.masking import mask_text
+from delayed_consumer.setting_values import is_loopback
+
+if TYPE_CHECKING:
+    from delayed_consumer.settings import Settings
+
+Rule = Callable[["Settings"], Iterator[str]]
+
+_LOGIN = ("kafka_sasl_username", "kafka_sasl_password")
+_CREDENTIALS = ("kafka_sasl_mechanism", *_LOGIN)
+_TLS_FILES = ("kafka_ssl_ca_location", "kafka_ssl_certificate_location", "kafka_ssl_key_location")
+_TLS = (*_TLS_FILES, "kafka_ssl_key_password")
+# The client builds a command line for kinit from these.
+_KERBEROS = ("sasl.kerberos.principal", "sasl.kerberos.keytab", "sasl.kerberos.service.name")
+_SHELL_SAFE = re.compile(r"[A-Za-z0-9@/._-]+")
+
+
+def conflicts(settings: Settings, unusable: AbstractSet[str]) -> list[str]:
+    """Every contradiction among settings, but for those that involve one of ``unusable``."""
+    return [problem for rule, fields in _RULES.items() if not unusable & set(fields) for problem in rule(settings)]
+
+
+def cautions(settings: Settings) -> list[str]:
+    """What is permitted and weakens the protection of what is sent; worth a loud line at every start."""
+    return [*_unencrypted(settings), *_unverified(settings)]
+
+
+def _unencrypted(settings: Settings) -> Iterator[str]:
+    servers = [server for server in settings.kafka_bootstrap_servers.split(",") if not is_loopback(server)]
+    if not servers or _encrypts(settings):
+        return
+    protocol = settings.kafka_security_protocol
+    what = "the password and every record" if protocol == "SASL_PLAINTEXT" else "every record"
+    yield f"KAFKA_SECURITY_PROTOCOL={protocol} sends {what} unencrypted to {', '.join(servers)}; use SASL_SSL or SSL"
+
+
+def _unverified(settings: Settings) -> Iterator[str]:
+    weak = {
+        "enable.ssl.certificate.verification": ("false", "any broker is believed, whatever certificate it shows"),
+        "ssl.endpoint.identification.algorithm": ("none", "a certificate is believed whatever host it was made for"),
+        "enable.sasl.oauthbearer.unsecure.jwt": ("true", "tokens without a signature are used; for tests only"),
+    }
+    for name, (value, consequence) in weak.items():
+        if str(settings.kafka_conf.get(name, "")).lower() == value:
+            yield f"{variable_of(name)}={value}: {consequence}"
+
+
+def _encrypts(settings: Settings) -> bool:
+    return settings.kafka_security_protocol in {"SSL", "SASL_SSL"}
+
+
+def _set(settings: Settings, names: Sequence[str]) -> list[str]:
+    """Those of these fields that have a value, as variables."""
+    return [name.upper() for name in names if getattr(settings, name) is not None]
+
+
+def _relay_target(settings: Settings) -> Iterator[str]:
+    if settings.sink == "topic" and settings.sink_topic is None:
+        yield "SINK=topic needs SINK_TOPIC, the topic to relay to"
+    if settings.sink != "topic" and settings.sink_topic is not None:
+        yield f"SINK_TOPIC has no effect with SINK={settings.sink}; set SINK=topic or leave it out"
+
+
+def _relay_into_itself(settings: Settings) -> Iterator[str]:
+    target = settings.sink_topic
+    if target is not None and settings.consumes(target):
+        yield (
+            f"SINK_TOPIC={target} is one of KAFKA_TOPICS: what is relayed would be read again, for ever; "
+            "relay to another topic"
+        )
+
+
+def _delays_of_other_topics(settings: Settings) -> Iterator[str]:
+    for topic in settings.delay_seconds_by_topic:
+        if not settings.consumes(topic):
+            yield f"DELAY_SECONDS_BY_TOPIC names {topic}, which KAFKA_TOPICS does not take in; leave it out"
+
+
+def _credentials_without_sasl(settings: Settings) -> Iterator[str]:
+    given = _set(settings, _CREDENTIALS)
+    protocol = settings.kafka_security_protocol
+    if given and not protocol.startswith("SASL_"):
+        yield f"{', '.join(given)} without effect: KAFKA_SECURITY_PROTOCOL is {protocol}; set SASL_SSL"
+
+
+def _sasl_without_mechanism(settings: Settings) -> Iterator[str]:
+    protocol = settings.kafka_security_protocol
+    if protocol.startswith("SASL_") and settings.kafka_sasl_mechanism is None:
+        yield f"KAFKA_SECURITY_PROTOCOL={protocol} needs KAFKA_SASL_MECHANISM, for example SCRAM-SHA-512"
+
+
+def _half_a_login(settings: Settings) -> Iterator[str]:
+    mechanism = settings.kafka_sasl_mechanism or ""
+    given = _set(settings, _LOGIN)
+    if len(given) == 1 or (not given and mechanism.startswith(("PLAIN", "SCRAM"))):
+        missing = [name.upper() for name in _LOGIN if name.upper() not in given]
+        yield f"{given[0] if given else f'KAFKA_SASL_MECHANISM={mechanism}'} needs {' and '.join(missing)}"
+
+
+def _tls_files_without_tls(settings: Settings) -> Iterator[str]:
+    given = _set(settings, _TLS)
+    if given and not _encrypts(settings):
+        protocol = settings.kafka_security_protocol
+        yield f"{', '.join(given)} without effect: KAFKA_SECURITY_PROTOCOL is {protocol}; set SSL or SASL_SSL"
+
+
+def _missing_files(settings: Settings) -> Iterator[str]:
+    """The client itself would name neither the file nor the reason; ``probe`` is its word for the usual places."""
+    for name in _TLS_FILES:
+        path = getattr(settings, name)
+        if path is not None and path != "probe" and not os.access(path, os.R_OK):
+            yield f"{name.upper()}={mask_text(path)!r}: there is no such file, or we may not read it"
+
+
+def _half_a_certificate(settings: Settings) -> Iterator[str]:
+    certificate = settings.kafka_ssl_certificate_location or settings.kafka_conf.get("ssl.certificate.pem")
+    key = settings.kafka_ssl_key_location or settings.kafka_conf.get("ssl.key.pem")
+    if certificate and not key:
+        yield "KAFKA_SSL_CERTIFICATE_LOCATION needs KAFKA_SSL_KEY_LOCATION, the private key of that certificate"
+    if key and not certificate:
+        yield "KAFKA_SSL_KEY_LOCATION needs KAFKA_SSL_CERTIFICATE_LOCATION, the certificate of that private key"
+    if settings.kafka_ssl_key_password is not None and not key:
+        yield "KAFKA_SSL_KEY_PASSWORD needs KAFKA_SSL_KEY_LOCATION, the private key that it opens"
+
+
+def _slow_wake_up(settings: Settings) -> Iterator[str]:
+    wait_ms = str(settings.kafka_conf.get("fetch.wait.max.ms", ""))
+    if wait_ms.isdecimal() and int(wait_ms) > settings.lookahead_seconds * 500:
+        yield (
+            f"KAFKA_CONF_FETCH_WAIT_MAX_MS={wait_ms} is more than half of LOOKAHEAD_SECONDS: "
+            "a resumed partition could be read too late; lower the one or raise the other"
+        )
+
+
+def _shell_characters(settings: Settings) -> Iterator[str]:
+    for name in _KERBEROS:
+        if not _SHELL_SAFE.fullmatch(str(settings.kafka_conf.get(name, "-"))):
+            yield f"{variable_of(name)}: the client hands it to a shell; use letters, digits and @ / . _ - only"
+
+
+# Each rule with the settings that it looks at.
+_RULES: Mapping[Rule, Sequence[str]] = {
+    _relay_target: ("sink", "sink_topic"),
+    _relay_into_itself: ("sink_topic", "kafka_topics"),
+    _delays_of_other_topics: ("delay_seconds_by_topic", "kafka_topics"),
+    _credentials_without_sasl: ("kafka_security_protocol", *_CREDENTIALS),
+    _sasl_without_mechanism: ("kafka_security_protocol", "kafka_sasl_mechanism"),
+    _half_a_login: _CREDENTIALS,
+    _tls_files_without_tls: ("kafka_security_protocol", *_TLS),
+    _missing_files: _TLS_FILES,
+    _half_a_certificate: (*_TLS, "kafka_conf"),
+    _slow_wake_up: ("kafka_conf", "lookahead_seconds"),
+    _shell_characters: ("kafka_conf",),
+}
