@@ -41,6 +41,7 @@ class ServiceStatus:
     ready: bool
     stopping: bool
     idle_member: bool  # joined, and there are more instances than partitions
+    member_id: str  # the group's name for this instance; empty before it joins
     last_poll_ms: float
     partitions: tuple[PartitionStatus, ...]
 
@@ -50,7 +51,9 @@ class StatusBoard:
 
     def __init__(self) -> None:
         self._answered = threading.Condition()
-        self._latest = ServiceStatus(ready=False, stopping=False, idle_member=False, last_poll_ms=0.0, partitions=())
+        self._latest = ServiceStatus(
+            ready=False, stopping=False, idle_member=False, member_id="", last_poll_ms=0.0, partitions=()
+        )
         self._version = 0
         self._asked = 0
 

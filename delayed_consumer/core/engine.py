@@ -40,6 +40,8 @@ class Engine:
         self._generation = 0
         self._look_at_ms = 0.0
         self._short_of_room = False
+        self._next_due_ms: float | None = None  # None: to be found again
+        self._offsets_moved = False
         self._record_bytes = UNKNOWN_RECORD_BYTES
         self.taking = True
 
@@ -93,8 +95,8 @@ class Engine:
             one.reached_end(offset)
             self._look_again()
 
-    def moved(self, offsets: Mapping[Partition, int]) -> None:
-        """The client was told to read on at these offsets: it knew none, or none that is in the log."""
+    def moved(self, offsets: Mapping[Partition, int | None]) -> None:
+        """The client was told to read on at these offsets, as it knew none that is in the log; None: at its start."""
         for partition, offset in offsets.items():
             self._assignments[partition].position = offset
         self._look_again()
@@ -105,21 +107,22 @@ class Engine:
 
     def next_due_ms(self) -> float:
         """When the next record is due that may be handed over; infinity when there is none."""
-        due = [
-            one.next_due_ms
-            for one in self._assignments.values()
-            if one.next_due_ms is not None and self._may_start(one)
-        ]
-        return min(due, default=float("inf"))
+        if self._next_due_ms is None:
+            heads = (one.next_due_ms for one in self._assignments.values() if self._may_start(one))
+            self._next_due_ms = min((due_ms for due_ms in heads if due_ms is not None), default=float("inf"))
+        return self._next_due_ms
 
     def take_due(self, now_ms: float) -> list[Run]:
         """One run of each partition that has something due, now in flight. Never early."""
-        runs = []
+        runs: list[Run] = []
+        if now_ms < self.next_due_ms():
+            return runs
         for one in self._assignments.values():
             if self._may_start(one):
                 run = one.start_due(now_ms, self._in_flight.records_per_run)
                 if run is not None:
                     runs.append(run)
+        self._next_due_ms = None
         return runs
 
     def owns(self, run: Run) -> bool:
@@ -129,6 +132,8 @@ class Engine:
 
     def finish(self, run: Run, done: int) -> None:
         """The sink is done with the first ``done`` records of a run that we own."""
+        self._next_due_ms = None
+        self._offsets_moved = True
         if done:
             self._assignments[run.partition].in_flight.finish(run if done == len(run) else run.split(done)[0])
         if self._short_of_room:
@@ -136,7 +141,10 @@ class Engine:
 
     def take_committable(self) -> list[tuple[Partition, int]]:
         """The offsets that moved since the last call. Nothing at or behind them is unfinished."""
-        moved = []
+        moved: list[tuple[Partition, int]] = []
+        if not self._offsets_moved:
+            return moved
+        self._offsets_moved = False
         for one in self._assignments.values():
             offset = one.committable
             if offset is not None and offset != one.stored:
@@ -179,3 +187,5 @@ class Engine:
 
     def _look_again(self) -> None:
         self._look_at_ms = 0.0
+        self._next_due_ms = None
+        self._offsets_moved = True

@@ -1,0 +1,201 @@
+"""Settings -> a wired service; ordered start and stop. The only file that knows everything."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+
+from delayed_consumer.clock import SystemClock
+from delayed_consumer.core.due import FuturePolicy
+from delayed_consumer.core.engine import Engine, InFlightLimit
+from delayed_consumer.core.flow import Limits
+from delayed_consumer.core.records import Partition
+from delayed_consumer.delivery import AtLeastOnce, Delivery
+from delayed_consumer.dispatch import Dispatcher
+from delayed_consumer.errors import ConfigError, UnreachableError
+from delayed_consumer.events import Events
+from delayed_consumer.jobs import Jobs
+from delayed_consumer.logs import CLIENT_LOGGER, LOGGER
+from delayed_consumer.loop import Loop
+from delayed_consumer.metrics import Metrics
+from delayed_consumer.positions import Positions, new_to_the_group
+from delayed_consumer.probe import Probe, check_client_config, missing_topics
+from delayed_consumer.reporter import Reporter
+from delayed_consumer.schedule import Schedule
+from delayed_consumer.server import StatusServer
+from delayed_consumer.settings import Settings
+from delayed_consumer.sinks import Sink
+from delayed_consumer.sinks.log import LogSink
+from delayed_consumer.sinks.topic import TopicSink, producer_properties
+from delayed_consumer.source import Source, consumer_properties
+from delayed_consumer.status import StatusBoard
+from delayed_consumer.versions import versions
+
+START_QUESTION_SECONDS = 1.0  # short, so that a stop is noticed while the brokers do not answer
+STUCK_LOOP_MS = 30_000.0  # /livez: longer than anything a step waits for
+STDOUT = 1
+
+
+def _log_sink(_: Settings, __: Probe) -> Sink:
+    sys.stdout.flush()
+    return LogSink(STDOUT)
+
+
+def _topic_sink(settings: Settings, probe: Probe) -> Sink:
+    topic = str(settings.sink_topic)
+    partitions = probe.topics([topic]).get(topic)
+    if partitions is None:
+        raise ConfigError([f"SINK_TOPIC: the topic {topic} does not exist; create it"])
+    properties = producer_properties(
+        {**settings.client_config(), **settings.producer_pass_through()}, probe.max_message_bytes(topic)
+    )
+    return TopicSink(properties, topic, partitions, settings.sink_topic_timestamp, logging.getLogger(CLIENT_LOGGER))
+
+
+SINKS: Mapping[str, Callable[[Settings, Probe], Sink]] = {"log": _log_sink, "topic": _topic_sink}
+
+
+class Service:
+    """The delay service: everything made and joined, from the brokers' first answer to the last commit."""
+
+    def __init__(self, settings: Settings, *, sink: Callable[[Settings, Probe], Sink] | None = None) -> None:
+        """``sink`` replaces the one that SINK names."""
+        self._settings = settings
+        self._make_sink = sink or SINKS[settings.sink]
+        self._clock = SystemClock()
+        self._stopping = False
+        self._loop: Loop | None = None
+        self.board = StatusBoard()
+        self.metrics = Metrics(self.board, settings.delay_ms, versions())
+        self._events = Events(logging.getLogger(LOGGER), self.metrics)
+
+    def run(self) -> None:
+        """Delivers until `stop`. Raises the ServiceError that ended it."""
+        check_client_config({**self._settings.client_config(), **self._settings.consumer_pass_through()})
+        self._events.started(self._settings.masked())
+        for warning in self._settings.warnings():
+            self._events.setting_warning(warning)
+        with ExitStack() as parts:
+            self._serve(parts)
+            probe = parts.enter_context(
+                Probe(
+                    self._settings.client_config(),
+                    logger=logging.getLogger(CLIENT_LOGGER),
+                    timeout_s=START_QUESTION_SECONDS,
+                )
+            )
+            topics = self._await_topics(probe)
+            if self._stopping:
+                return
+            self._run_loop(parts, probe, topics)
+
+    def stop(self) -> None:
+        """From any thread or signal handler: `run` ends cleanly, in under a second when nothing is in flight."""
+        self._stopping = True
+        self._clock.wake()
+        if self._loop is not None:
+            self._loop.stop()
+
+    @property
+    def alive(self) -> bool:
+        """The loop turned lately; before there is one, nothing can hang."""
+        return self._loop is None or self._clock.steady_ms() - self._loop.turned_ms < STUCK_LOOP_MS
+
+    def _serve(self, parts: ExitStack) -> None:
+        if not self._settings.http_port:
+            return
+        server = StatusServer(
+            self._settings.http_host,
+            self._settings.http_port,
+            board=self.board,
+            metrics=self.metrics,
+            settings=self._settings.masked(),
+            alive=lambda: self.alive,
+            on_error=self._events.page_failed,
+        )
+        parts.callback(server.close)
+        server.start()
+
+    def _await_topics(self, probe: Probe) -> dict[str, int]:
+        """The topics to read. Asks until the brokers answer, at most START_TIMEOUT_SECONDS.
+
+        Raises:
+            UnreachableError: they did not.
+            ConfigError: a topic does not exist.
+        """
+        give_up_ms = self._clock.steady_ms() + self._settings.start_timeout_seconds * 1000
+        while not self._stopping:
+            try:
+                topics = probe.topics(self._settings.kafka_topics)
+            except UnreachableError as error:
+                if self._clock.steady_ms() >= give_up_ms:
+                    raise
+                self._events.waiting_for_brokers(str(error), self._clock.now_ms())
+                continue
+            missing = missing_topics(self._settings.kafka_topics, topics)
+            if missing:
+                raise ConfigError([f"KAFKA_TOPICS: the topic {topic} does not exist; create it" for topic in missing])
+            return topics
+        return {}
+
+    def _run_loop(self, parts: ExitStack, probe: Probe, topics: Mapping[str, int]) -> None:
+        settings = self._settings
+        sink = self._make_sink(settings, probe)
+        limits = Limits(settings.lookahead_seconds * 1000, settings.hold_max_records, settings.hold_max_bytes)
+        engine = self._make_engine(limits, sink.in_flight_limit)
+        self._loop = loop = self._make_loop(engine, Dispatcher(sink, self._clock), topics)
+        parts.callback(lambda: self._events.stopped(loop.close()))
+        reporter = Reporter(loop, engine, limits, self._clock, self.board, self._events)
+        schedule = Schedule()
+        parts.callback(schedule.close)
+        Jobs(settings, probe, reporter, self.board, self._clock, self._events).put_on(schedule)
+        schedule.start()
+        loop.source.subscribe(settings.kafka_topics)
+        while not self._stopping:
+            loop.step()
+            reporter.look()
+        self._events.stopping()
+
+    def _make_engine(self, limits: Limits, in_flight: InFlightLimit) -> Engine:
+        settings = self._settings
+        in_flight = InFlightLimit(
+            in_flight.runs, min(in_flight.records_per_run, settings.commit_every_records or in_flight.records_per_run)
+        )
+        future = FuturePolicy(settings.max_future_seconds * 1000, settings.on_future_timestamp)
+        return Engine(settings.delay_ms, future, limits, in_flight)
+
+    def _make_loop(self, engine: Engine, dispatcher: Dispatcher, topics: Mapping[str, int]) -> Loop:
+        settings = self._settings
+
+        def source(loop: Loop) -> Source:
+            properties = consumer_properties(
+                {**settings.client_config(), **settings.consumer_pass_through()},
+                group_id=settings.kafka_group_id,
+                group_instance_id=settings.kafka_group_instance_id,
+                commit_interval_seconds=settings.commit_interval_seconds,
+                hold_max_bytes=settings.hold_max_bytes,
+            )
+            return Source(properties, logging.getLogger(CLIENT_LOGGER), loop)
+
+        def delivery(source: Source) -> Delivery:
+            return AtLeastOnce(dispatcher, source, settings.commit_every_records)
+
+        def positions(source: Source) -> Positions:
+            partitions = [Partition(topic, number) for topic, count in topics.items() for number in range(count)]
+            return Positions(source, self._from_latest(source, partitions), settings.on_data_loss)
+
+        return Loop(
+            engine,
+            dispatcher,
+            self._clock,
+            self._events,
+            source=source,
+            delivery=delivery,
+            positions=positions,
+            grace_ms=settings.shutdown_grace_seconds * 1000,
+        )
+
+    def _from_latest(self, source: Source, partitions: Collection[Partition]) -> Collection[Partition]:
+        return new_to_the_group(source, partitions) if self._settings.start_from == "latest" else ()

@@ -1,0 +1,241 @@
+"""Every log line and what it counts, one method each. Nothing else logs or counts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+
+from delayed_consumer import __version__
+from delayed_consumer.core.due import DueTimes
+from delayed_consumer.core.flow import FlowChange
+from delayed_consumer.core.records import Partition, Run
+from delayed_consumer.dispatch import Ended
+from delayed_consumer.metrics import Metrics
+from delayed_consumer.positions import Start
+from delayed_consumer.status import ServiceStatus
+
+REPEAT_AFTER_MS = 60_000.0
+MOST_LISTED = 10
+
+
+class Events:
+    """What happens, as log lines and metrics.
+
+    Nothing is logged per record at `info`: the status line sums it up. `debug` has a line per run.
+    """
+
+    def __init__(self, logger: logging.Logger, metrics: Metrics) -> None:
+        self._logger = logger
+        self._metrics = metrics
+        self._last_logged_ms: dict[str, float] = {}
+
+    # The service
+
+    def started(self, settings: Mapping[str, object]) -> None:
+        self._info("started", f"delayed-consumer {__version__} started", settings=settings)
+
+    def setting_warning(self, warning: str) -> None:
+        self._warn("setting_warning", warning)
+
+    def waiting_for_brokers(self, reason: str, now_ms: float) -> None:
+        if self._may_repeat("brokers", now_ms):
+            self._warn("waiting_for_brokers", f"the brokers do not answer yet: {reason}")
+
+    def stopping(self) -> None:
+        self._info("stopping", "stopping: what waits is still in Kafka")
+
+    def stopped(self, abandoned: int) -> None:
+        self._info("stopped", "stopped", abandoned_in_flight=abandoned)
+
+    def status(self, status: ServiceStatus) -> None:
+        lateness = self._metrics.lateness
+        quantiles = {f"p{name}_ms": _ms(lateness.quantile(q)) for name, q in (("50", 0.5), ("99", 0.99))}
+        sums = {
+            "partitions": len(status.partitions),
+            "paused": sum(one.state == "paused" for one in status.partitions),
+            "waiting": sum(one.waiting or 0 for one in status.partitions),
+            "overdue": sum(one.overdue or 0 for one in status.partitions),
+            "held": sum(one.held for one in status.partitions),
+            "held_bytes": sum(one.held_bytes for one in status.partitions),
+            "in_flight": sum(one.in_flight for one in status.partitions),
+            "delivered": lateness.count,
+        }
+        words = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in sums.items())
+        self._info("status", words, **sums, **quantiles)
+
+    # The group
+
+    def assigned(self, partitions: Sequence[Partition]) -> None:
+        self._metrics.rebalances_assigned.inc()
+        self._info("assigned", f"assigned {_listed(partitions)}", partitions=[str(one) for one in partitions])
+
+    def revoked(self, partitions: Sequence[Partition], abandoned: int) -> None:
+        self._metrics.rebalances_revoked.inc()
+        self._info(
+            "revoked",
+            f"revoked {_listed(partitions)}",
+            partitions=[str(one) for one in partitions],
+            abandoned_in_flight=abandoned,
+        )
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        self._metrics.rebalances_lost.inc()
+        self._warn(
+            "lost",
+            f"lost {_listed(partitions)}: the group went on without us; what was held is dropped",
+            partitions=[str(one) for one in partitions],
+        )
+
+    def idle_member(self) -> None:
+        self._warn(
+            "idle_member",
+            "nothing is assigned to this instance: the group has as many members as there are partitions, "
+            "or more. It stands by",
+        )
+
+    # Reading
+
+    def unusual_timestamps(self, partition: Partition, due: DueTimes, now_ms: float) -> None:
+        if due.future:
+            self._metrics.future_timestamps.inc(due.future)
+            if self._may_repeat(f"future {partition}", now_ms):
+                self._warn(
+                    "future_timestamp",
+                    f"{partition}: a timestamp lies further ahead than MAX_FUTURE_SECONDS; due {_utc(due.due_ms[-1])}",
+                    records=due.future,
+                    due_ms=due.due_ms[-1],
+                )
+        if due.missing:
+            self._metrics.missing_timestamps.inc(due.missing)
+            if self._may_repeat(f"missing {partition}", now_ms):
+                self._warn(
+                    "missing_timestamp",
+                    f"{partition}: records without a timestamp are due the delay after they were read",
+                    records=due.missing,
+                )
+
+    def started_at(self, starts: Mapping[Partition, Start]) -> None:
+        for partition, start in starts.items():
+            if start.lost is not None:
+                self._metrics.data_loss.inc(start.lost)
+                self._error(
+                    "data_loss",
+                    f"{partition}: {start.lost} offsets are no longer in the log; going on at {_offset(start.offset)}",
+                    lost=start.lost,
+                )
+        words = ", ".join(f"{one} at {_offset(start.offset)}" for one, start in list(starts.items())[:MOST_LISTED])
+        self._info("started_at", f"reading {words}{_more(len(starts))}")
+
+    def no_positions(self, partitions: Collection[Partition], reason: str, now_ms: float) -> None:
+        if self._may_repeat("positions", now_ms):
+            self._warn("no_positions", f"cannot ask where to start reading {_listed(partitions)} yet: {reason}")
+
+    def flow_changed(self, change: FlowChange) -> None:
+        self._metrics.pauses.inc(len(change.pause))
+        self._metrics.resumes.inc(len(change.resume))
+        self._metrics.stuck_pauses.inc(len(change.stuck))
+        for partition in change.stuck:
+            self._warn("stuck_pause", f"{partition}: silent though it was resumed; resumed again")
+        if change.pause:
+            self._debug("paused", f"paused {_listed(change.pause)}")
+        if change.resume:
+            self._debug("resumed", f"resumed {_listed([partition for partition, _ in change.resume])}")
+
+    # Delivering
+
+    def handed_over(self, runs: Sequence[Run], delivered_ms: float) -> None:
+        for run in runs:
+            self._metrics.lateness.observe(run.due_ms, delivered_ms)
+            self._debug("handed_over", f"{run.partition}: {len(run)} from offset {run.first_offset}")
+
+    def ended(self, ended: Ended) -> None:
+        outcome = ended.outcome
+        self._metrics.delivered.inc(outcome.done)
+        self._metrics.delivery_seconds.observe(ended.took_seconds)
+        self._metrics.bytes_delivered.inc(sum(map(len, outcome.run.messages[: outcome.done])))
+        if outcome.failure is not None:
+            self._metrics.failed.inc()
+
+    def committed(self, offsets: Mapping[Partition, int], error: str | None) -> None:
+        if error is None:
+            self._metrics.commits_ok.inc()
+            self._debug("committed", f"committed {len(offsets)} partitions")
+        else:
+            self._metrics.commits_failed.inc()
+            self._warn("commit_failed", f"a commit failed and is tried again: {error}")
+
+    # Surroundings
+
+    def client_error(self, reason: str, now_ms: float) -> None:
+        if self._may_repeat(f"client {reason}", now_ms):
+            self._warn("client_error", reason)
+
+    def received_bytes(self, total: int) -> None:
+        self._metrics.set_received_bytes(total)
+
+    def clock_stepped(self, step_ms: float) -> None:
+        self._metrics.clock_steps.inc()
+        self._warn("clock_stepped", f"the wall clock was set by {step_ms / 1000:+.1f} s; due times follow it")
+
+    def probe_failed(self, reason: str, now_ms: float) -> None:
+        if self._may_repeat("probe", now_ms):
+            self._warn("probe_failed", f"cannot ask the brokers what waits: {reason}")
+
+    def page_failed(self, error: Exception) -> None:
+        self._logger.error("the status server: %r", error, exc_info=error, extra={"event": "page_failed"})
+
+    def retention(self, topic: str, retention_ms: int, delay_ms: int, margin_ms: int) -> None:
+        self._metrics.set_retention_margin(topic, (retention_ms - delay_ms) / 1000)
+        if retention_ms < delay_ms + margin_ms:
+            self._warn(
+                "short_retention",
+                f"{topic}: records are kept {retention_ms / 1000:g} s and delayed {delay_ms / 1000:g} s: some may "
+                "be deleted before they are due. Lengthen retention.ms",
+                retention_ms=retention_ms,
+                delay_ms=delay_ms,
+            )
+
+    def _may_repeat(self, what: str, now_ms: float) -> bool:
+        """Whether this was not logged in the last minute."""
+        if now_ms - self._last_logged_ms.get(what, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS:
+            return False
+        self._last_logged_ms[what] = now_ms
+        return True
+
+    def _debug(self, event: str, message: str) -> None:
+        self._logger.debug(message, extra={"event": event})
+
+    def _info(self, event: str, message: str, **fields: object) -> None:
+        self._logger.info(message, extra={"event": event, "fields": fields})
+
+    def _error(self, event: str, message: str, **fields: object) -> None:
+        self._logger.error(message, extra={"event": event, "fields": fields})
+
+    def _warn(self, event: str, message: str, **fields: object) -> None:
+        self._logger.warning(message, extra={"event": event, "fields": fields})
+
+
+def _listed(partitions: Collection[Partition]) -> str:
+    if not partitions:
+        return "nothing"
+    return ", ".join(str(one) for one in list(partitions)[:MOST_LISTED]) + _more(len(partitions))
+
+
+def _offset(offset: int | None) -> str:
+    return "the start of the log" if offset is None else str(offset)
+
+
+def _more(count: int) -> str:
+    return f" and {count - MOST_LISTED} more" if count > MOST_LISTED else ""
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _utc(moment_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(moment_ms / 1000, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{moment_ms} ms"  # beyond the calendar: timestamps go up to 2**63 - 1

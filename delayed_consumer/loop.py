@@ -1,0 +1,251 @@
+"""The loop: deliver, settle, steer, read. It owns the consumer and all state, on one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from delayed_consumer.clock import Clock, StepDetector
+from delayed_consumer.core.engine import Engine
+from delayed_consumer.core.records import Partition
+from delayed_consumer.delivery import Delivery
+from delayed_consumer.dispatch import Dispatcher, Ended
+from delayed_consumer.errors import GaveUpError, UnreachableError
+from delayed_consumer.events import Events
+from delayed_consumer.membership import Membership
+from delayed_consumer.positions import Positions
+from delayed_consumer.source import Reading, Source, memory_bytes
+
+CALLBACKS_EVERY_MS = 100.0  # a rebalance, a commit's result, a question or a stop is noticed within this
+SINK_EVERY_MS = 5.0  # what the sink has ended is noticed within this
+REVOKE_GRACE_MS = 5_000.0  # what is in flight may end that long before its partition is given up
+ASK_AGAIN_MS = 1_000.0
+
+
+class Loop:
+    """One consumer's life: `run` is steps until `stop`, and `step` is right whatever else runs or does not.
+
+    It is the source's listener too (`source.GroupListener`): those methods are called during a read.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        events: Events,
+        *,
+        source: Callable[[Loop], Source],
+        delivery: Callable[[Source], Delivery],
+        positions: Callable[[Source], Positions],
+        grace_ms: float,
+    ) -> None:
+        """``grace_ms`` is what deliveries in flight get at a stop. The three factories get what they need of it:
+        the source its listener, the others the source."""
+        self._engine = engine
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._events = events
+        self._grace_ms = grace_ms
+        self.source = source(self)
+        self._delivery = delivery(self.source)
+        self._positions = positions(self.source)
+        self._clock_steps = StepDetector(clock)
+        self._without_offset: set[Partition] = set()
+        self._ask_again_ms = 0.0
+        self._callbacks_at_ms = 0.0
+        self._failure: GaveUpError | None = None
+        self._stopping = False
+        self.membership = Membership(clock)
+        self.committed_offsets: dict[Partition, int] = {}
+        self.turned_ms = clock.steady_ms()
+
+    def step(self) -> None:
+        """One turn. A crash between delivery and the commit of its offset repeats; none loses."""
+        self._deliver_due()
+        self._settle()
+        self._steer()
+        self._read()
+        self._find_positions()
+        self._keep_time()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def stop(self) -> None:
+        """From any thread or signal handler; what waits needs no draining, it is still in Kafka."""
+        self._stopping = True
+        self._clock.wake()
+
+    def close(self) -> int:
+        """Lets what is in flight end, commits what is done and leaves the group.
+
+        Returns how many records did not end in time: the next owner delivers them again.
+        """
+        self._stopping = True
+        partitions = self._assigned()
+        self._drain(partitions, self._grace_ms)
+        abandoned = self._in_flight_records(partitions)
+        self._grace_ms = 0.0  # it is used up: the client calls `revoked` while it closes
+        self.source.close()
+        self._dispatcher.close()
+        return abandoned
+
+    # What a step does
+
+    def _deliver_due(self) -> None:
+        now_ms = self._clock.now_ms()
+        runs = self._engine.take_due(now_ms)
+        if runs:
+            self._delivery.start(runs, now_ms)
+            self._events.handed_over(runs, now_ms)
+
+    def _settle(self) -> None:
+        """Takes what the sink has ended and stores the offsets that follow from it.
+
+        Raises GaveUpError for a record that failed, after what was done before it is stored.
+        """
+        self._collect()
+        if self._failure is not None and not self._stopping:
+            raise self._failure
+
+    def _steer(self) -> None:
+        change = self._engine.change_flow(self._clock.now_ms())
+        if change is None:
+            return
+        if change.pause:
+            self.source.pause(change.pause)
+        if change.resume:
+            self.source.resume(change.resume)
+        self._events.flow_changed(change)
+
+    def _read(self) -> None:
+        """Takes records as they come; where none may be taken, waits beside the client and serves its callbacks."""
+        now_ms = self._clock.now_ms()
+        longest_ms = SINK_EVERY_MS if self._dispatcher.busy else CALLBACKS_EVERY_MS
+        wait_ms = min(max(0.0, self._engine.wake_ms() - now_ms), longest_ms)
+        if self._engine.taking:
+            # The client waits in whole milliseconds: rounded down here, the rest is waited for beside it.
+            reading = self.source.read(self._engine.room_records(), int(wait_ms) / 1000)
+            if reading:
+                self._take(reading)
+            elif wait_ms % 1:
+                self._clock.wait_ms(wait_ms % 1)
+        elif now_ms >= self._callbacks_at_ms:
+            self._callbacks_at_ms = now_ms + CALLBACKS_EVERY_MS
+            self._take(self.source.read(1, 0))
+        else:
+            self._clock.wait_ms(min(wait_ms, self._callbacks_at_ms - now_ms))
+
+    def _find_positions(self) -> None:
+        """Asks where to read the partitions for which the client knows no offset."""
+        now_ms = self._clock.steady_ms()
+        if not self._without_offset or now_ms < self._ask_again_ms:
+            return
+        positions = self._engine.positions()
+        try:
+            starts = self._positions.starts({one: positions[one] for one in self._without_offset})
+            self.source.start_at({one: start.offset for one, start in starts.items()}, positions)
+        except UnreachableError as error:
+            self._ask_again_ms = now_ms + ASK_AGAIN_MS
+            self._events.no_positions(self._without_offset, str(error), self._clock.now_ms())
+            return
+        self._without_offset.clear()
+        self._engine.moved({one: start.offset for one, start in starts.items()})
+        self._events.started_at(starts)
+
+    def _keep_time(self) -> None:
+        self.turned_ms = self._clock.steady_ms()
+        step_ms = self._clock_steps.step_ms()
+        if step_ms:
+            self._events.clock_stepped(step_ms)
+
+    # What the parts above share
+
+    def _take(self, reading: Reading) -> None:
+        now_ms = self._clock.now_ms()
+        for partition, messages in reading.batches.items():
+            due = self._engine.hold(
+                partition,
+                messages,
+                [message.offset() or 0 for message in messages],
+                [message.timestamp()[1] for message in messages],
+                [memory_bytes(message) for message in messages],
+                now_ms,
+            )
+            if due is not None:
+                self._events.unusual_timestamps(partition, due, now_ms)
+        for partition, offset in reading.ends.items():
+            self._engine.reached_end(partition, offset)
+        self._without_offset |= self._engine.positions().keys() & set(reading.without_offset)
+
+    def _collect(self) -> None:
+        done = 0
+        for ended in self._dispatcher.collect():
+            done += ended.outcome.done
+            self._finish(ended)
+        self._delivery.done(done, self._engine.take_committable())
+
+    def _finish(self, ended: Ended) -> None:
+        self._events.ended(ended)
+        run, done, failure = ended.outcome.run, ended.outcome.done, ended.outcome.failure
+        if not self._engine.owns(run):
+            return
+        self._engine.finish(run, done)
+        if failure is not None and self._failure is None:
+            self._failure = GaveUpError(f"{run.partition} offset {run.offsets[done]}: {failure}")
+
+    def _drain(self, partitions: Collection[Partition], grace_ms: float) -> None:
+        """Waits until nothing of ``partitions`` is in flight, a record has failed, or the grace is over."""
+        end_ms = self._clock.steady_ms() + grace_ms
+        self._collect()
+        while self._dispatcher.in_flight(partitions) and self._failure is None and self._clock.steady_ms() < end_ms:
+            self._clock.wait_ms(SINK_EVERY_MS)
+            self._collect()
+
+    def _assigned(self) -> list[Partition]:
+        return [one.partition for one in self._engine.assignments]
+
+    def _in_flight_records(self, partitions: Collection[Partition]) -> int:
+        return sum(one.in_flight.records for one in self._engine.assignments if one.partition in partitions)
+
+    # What the source reports during a read
+
+    def assigned(self, partitions: Sequence[Partition]) -> None:
+        self._engine.assign(partitions)
+        self.membership.has(len(self._assigned()))
+        self._events.assigned(partitions)
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """What is done is stored before the partitions go: after that the client refuses it."""
+        self._drain(partitions, min(self._grace_ms, REVOKE_GRACE_MS))
+        abandoned = self._in_flight_records(partitions)
+        self._forget(partitions)
+        self.membership.gave_up(len(self._assigned()))
+        self._events.revoked(partitions, abandoned)
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """Somebody else has them already: what is held is dropped and nothing may be stored."""
+        self._forget(partitions)
+        self.membership.lost()
+        self._events.lost(partitions)
+
+    def committed(self, offsets: Mapping[Partition, int], error: str | None) -> None:
+        self.committed_offsets.update(offsets)
+        self._delivery.committed()
+        if offsets or error is not None:
+            self._events.committed(offsets, error)
+
+    def client_error(self, reason: str) -> None:
+        now_ms = self._clock.now_ms()
+        self._engine.trouble(now_ms)
+        self._events.client_error(reason, now_ms)
+
+    def received_bytes(self, total: int) -> None:
+        self._events.received_bytes(total)
+
+    def _forget(self, partitions: Collection[Partition]) -> None:
+        self._engine.revoke(partitions)
+        self._without_offset.difference_update(partitions)
+        for partition in partitions:
+            self.committed_offsets.pop(partition, None)

@@ -1,0 +1,364 @@
+"""The one owner of the Kafka consumer: messages come out in batches, offsets go in, errors come out as ours.
+
+Every method is called on the loop's thread: since confluent-kafka 2.16 a call from another one starves behind
+poll, before it some crashed the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from delayed_consumer.core.records import Partition
+from delayed_consumer.errors import AuthError, FencedError, ServiceError, UnreachableError
+
+# What a held record costs in memory beside its key, value and headers: measured at 240 bytes with
+# confluent-kafka 2.16, its columns in a run included.
+RECORD_OVERHEAD_BYTES = 320
+HEADER_OVERHEAD_BYTES = 160
+
+STATISTICS_INTERVAL_MS = 5_000
+_FIRST, _END = -2, -1  # the times by which the protocol asks for the ends of a log
+_RECEIVED_BYTES = re.compile(r'"rx_bytes":\s*(\d+)')
+
+ClientProperties = Mapping[str, str | int | float | bool]
+
+
+@dataclass(slots=True)
+class Reading:
+    """What one read brought, per partition in the order it came."""
+
+    batches: dict[Partition, list[Message]] = field(default_factory=dict)
+    ends: dict[Partition, int] = field(default_factory=dict)  # the log ended at this offset
+    without_offset: list[Partition] = field(default_factory=list)  # no commit, or it is no longer in the log
+
+    def __bool__(self) -> bool:
+        return bool(self.batches or self.ends or self.without_offset)
+
+
+class GroupListener(Protocol):
+    """Who is told, during a read, what the group and the client report."""
+
+    def assigned(self, partitions: Sequence[Partition]) -> None: ...
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """Before they are gone: offsets may still be stored."""
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """They already belong to somebody else: nothing may be stored."""
+
+    def committed(self, offsets: Mapping[Partition, int], error: str | None) -> None: ...
+
+    def client_error(self, reason: str) -> None: ...
+
+    def received_bytes(self, total: int) -> None: ...
+
+
+def consumer_properties(
+    client: ClientProperties,
+    *,
+    group_id: str,
+    group_instance_id: str | None,
+    commit_interval_seconds: float,
+    hold_max_bytes: int,
+) -> dict[str, str | int | float | bool]:
+    """The consumer's properties: ours where a promise depends on them, then the user's, then tuned defaults.
+
+    The queue is small because a pause throws it away, and what is in it comes before a resumed partition: 2 MB
+    cost 1% of the throughput of 8. `fetch.queue.backoff.ms` because a full queue would stall for a second;
+    `fetch.wait.max.ms` bounds the wake-up of a partition whose siblings are idle.
+    """
+    fetch_bytes = max(16_384, min(131_072, hold_max_bytes // 32))
+    tuned: dict[str, str | int | float | bool] = {
+        "queued.max.messages.kbytes": max(64, min(2_048, hold_max_bytes // 32 // 1024)),
+        "fetch.message.max.bytes": fetch_bytes,
+        "fetch.max.bytes": max(fetch_bytes, min(1_048_576, hold_max_bytes // 32)),
+        "fetch.queue.backoff.ms": 10,
+        "fetch.wait.max.ms": 100,
+        "partition.assignment.strategy": "cooperative-sticky",  # a rebalance keeps what stays with its member
+        "statistics.interval.ms": STATISTICS_INTERVAL_MS,
+        "topic.metadata.refresh.interval.ms": 60_000,
+        "allow.auto.create.topics": False,
+    }
+    fixed: dict[str, str | int | float | bool] = {
+        "group.id": group_id,
+        "enable.auto.commit": True,
+        "enable.auto.offset.store": False,
+        "auto.commit.interval.ms": max(1, round(commit_interval_seconds * 1000)),
+        "auto.offset.reset": "error",  # silently skipping is never right here: the service decides
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+    }
+    if group_instance_id:
+        fixed["group.instance.id"] = group_instance_id
+    return {**tuned, **client, **fixed}
+
+
+class Source:
+    """A subscribed consumer."""
+
+    def __init__(self, properties: ClientProperties, logger: logging.Logger, listener: GroupListener) -> None:
+        self._listener = listener
+        self._failure: ServiceError | None = None
+        callbacks: dict[str, Callable[..., None]] = {
+            "error_cb": self._on_error,
+            "on_commit": self._on_commit,
+            "stats_cb": self._on_statistics,
+        }
+        strategy = str(properties["partition.assignment.strategy"])
+        self._incremental = properties.get("group.protocol") == "consumer" or strategy.startswith("cooperative")
+        self._consumer = Consumer(_for_protocol({**properties, **callbacks}), logger=logger)
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Joins the group while it is read. A topic that starts with ``^`` is a regular expression."""
+        self._consumer.subscribe(
+            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def read(self, max_records: int, timeout_s: float) -> Reading:
+        """At most ``max_records``, waiting up to ``timeout_s`` for the first; serves callbacks.
+
+        Raises:
+            AuthError: not permitted to read a topic or to join the group.
+            FencedError: another member has our instance id.
+        """
+        reading = Reading()
+        # Not consume(n, timeout): it waits for all n or the whole timeout (confluent-kafka 2.16).
+        message = self._consumer.poll(timeout_s)
+        if message is not None:  # a Message with an empty value is false
+            self._sort([message], reading)
+            if max_records > 1:
+                self._sort(self._consumer.consume(max_records - 1, 0), reading)
+        if self._failure is not None:
+            raise self._failure
+        return reading
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        """Throws away what is prefetched of them; fetching restarts behind the last record read."""
+        self._consumer.pause([TopicPartition(*partition) for partition in partitions])
+
+    def resume(self, partitions: Iterable[tuple[Partition, int | None]]) -> None:
+        """Fetches again from the given offset, at once.
+
+        Without the seek the broker's thread is not woken: up to 990 ms until the first record. In the other
+        order, or with a leader epoch, the seek waits for a second (librdkafka 2.16).
+        """
+        moves = list(partitions)
+        self._consumer.resume([TopicPartition(*partition) for partition, _ in moves])
+        for partition, offset in moves:
+            if offset is not None:
+                self._consumer.seek(TopicPartition(*partition, offset))
+
+    def store(self, offsets: Iterable[tuple[Partition, int]]) -> None:
+        """Gives offsets to the client's periodic commit; those of partitions no longer ours are ignored."""
+        self._consumer.store_offsets(offsets=[TopicPartition(*partition, offset) for partition, offset in offsets])
+
+    def commit_stored(self) -> None:
+        """Commits what is stored without waiting; the result comes through the listener."""
+        try:
+            self._consumer.commit(asynchronous=True)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._NO_OFFSET:
+                raise
+
+    def commit_now(self, partition: Partition, offset: int) -> None:
+        """Commits one offset and waits for the broker's answer. Raises UnreachableError when it has none."""
+        with _answered():
+            self._consumer.commit(offsets=[TopicPartition(*partition, offset)], asynchronous=False)
+
+    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
+        """The group's committed offsets; None where it has none. Raises UnreachableError without an answer."""
+        with _answered():
+            answers = self._consumer.committed([TopicPartition(*one) for one in partitions], timeout=timeout_s)
+        return {one: offset if offset >= 0 else None for one, offset in _offsets(answers).items()}
+
+    def log_ranges(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
+        """The first offset and the end of each log. Raises UnreachableError without an answer.
+
+        Two requests a broker for all: get_watermark_offsets would be one a partition, each behind a long poll.
+        """
+        wanted = list(partitions)
+        firsts = self._look_up(wanted, _FIRST, timeout_s)
+        ends = self._look_up(wanted, _END, timeout_s)
+        return {one: (firsts[one], ends[one]) for one in wanted}
+
+    def member_id(self) -> str:
+        """The group's name for us; empty before the first join."""
+        return str(self._consumer.memberid() or "")
+
+    def known_end(self, partition: Partition) -> int | None:
+        """The end of the log as the last fetch told it, without asking. None: not fetched yet."""
+        try:
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+        except KafkaException:
+            return None
+        return high if high >= 0 else None
+
+    def start_at(self, starts: Mapping[Partition, int | None], positions: Mapping[Partition, int | None]) -> None:
+        """Reads assigned partitions from these offsets; None: from the start of the log.
+
+        ``positions`` are those of all that are assigned; None: at the committed offset.
+
+        A partition without an offset has no fetcher that a seek could move (librdkafka refuses it with _STATE),
+        so it is assigned anew; under an eager protocol that takes all of them.
+        Raises UnreachableError when the client refuses, as in the middle of a rebalance.
+        """
+        with _answered():
+            if self._incremental:
+                self._consumer.incremental_unassign([TopicPartition(*partition) for partition in starts])
+                self._consumer.incremental_assign(_at(starts, OFFSET_BEGINNING))
+            else:
+                others = {partition: offset for partition, offset in positions.items() if partition not in starts}
+                self._consumer.assign(_at(others, OFFSET_INVALID) + _at(starts, OFFSET_BEGINNING))
+
+    def close(self) -> None:
+        """Leaves the group; what is stored is committed first."""
+        self._consumer.close()
+
+    def _look_up(self, partitions: Iterable[Partition], time: int, timeout_s: float) -> dict[Partition, int]:
+        with _answered():
+            question = [TopicPartition(*one, time) for one in partitions]
+            return _offsets(self._consumer.offsets_for_times(question, timeout=timeout_s))
+
+    def _sort(self, messages: Iterable[Message], reading: Reading) -> None:
+        topic, number = None, None
+        batch: list[Message] = []
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._sort_error(message, error, reading)
+                continue
+            if message.partition() != number or message.topic() != topic:
+                topic, number = message.topic(), message.partition()
+                batch = reading.batches.setdefault(Partition(str(topic), int(number or 0)), [])
+            batch.append(message)
+
+    def _sort_error(self, message: Message, error: KafkaError, reading: Reading) -> None:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            reading.ends[_partition_of(message)] = int(message.offset() or 0)
+        elif code == KafkaError._AUTO_OFFSET_RESET:
+            reading.without_offset.append(_partition_of(message))
+        else:
+            self._on_error(error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        failure = translate(error)
+        if failure is not None:
+            self._failure = failure
+        self._listener.client_error(error.str())
+
+    def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
+        if error is not None and error.code() == KafkaError._NO_OFFSET:
+            error = None  # there was nothing to commit
+        failed = error or next((one.error for one in partitions if one.error is not None), None)
+        offsets = {Partition(one.topic, one.partition): one.offset for one in partitions if one.error is None}
+        self._listener.committed({} if error else offsets, failed.str() if failed else None)
+
+    def _on_statistics(self, statistics: str) -> None:
+        found = _RECEIVED_BYTES.search(statistics)  # parsing megabytes of JSON would stall the loop
+        if found:
+            self._listener.received_bytes(int(found[1]))
+
+    def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        if partitions:
+            # An application's pause survives every kind of rebalance in librdkafka.
+            consumer.resume(list(partitions))
+        self._listener.assigned(_named(partitions))
+
+    def _on_revoke(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self._listener.revoked(_named(partitions))
+
+    def _on_lost(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self._listener.lost(_named(partitions))
+
+
+def memory_bytes(message: Message) -> int:
+    """What holding this record costs in memory."""
+    size = RECORD_OVERHEAD_BYTES + len(message)
+    key = message.key()
+    if key is not None:
+        size += len(key)
+    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
+    if headers:
+        size += sum(HEADER_OVERHEAD_BYTES + len(name) + len(value or b"") for name, value in headers)
+    return size
+
+
+_FENCED = {KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID, KafkaError._FENCED}
+_DENIED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+}
+
+
+def translate(error: KafkaError) -> ServiceError | None:
+    """The error that ends the service; None for what the client itself gets over."""
+    code = _reason_of_fatal(error) if error.code() == KafkaError._FATAL else error.code()
+    if code in _FENCED:
+        return FencedError(f"another member of the group has our KAFKA_GROUP_INSTANCE_ID: {error.str()}")
+    if code in _DENIED:
+        return AuthError(error.str())
+    if code == KafkaError._FATAL or error.fatal():
+        return ServiceError(error.str())
+    return None
+
+
+def _reason_of_fatal(error: KafkaError) -> int:
+    """A consumer's fatal error has its code only in words, and does not call itself fatal (confluent-kafka 2.16)."""
+    reasons = (code for code in _FENCED | _DENIED if KafkaError(code).str() in error.str())
+    return next(reasons, KafkaError._FATAL)
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Turns the client's refusal into ours."""
+    try:
+        yield
+    except KafkaException as error:
+        failure = translate(error.args[0])
+        raise failure or UnreachableError(error.args[0].str()) from error
+
+
+def _partition_of(message: Message) -> Partition:
+    return Partition(str(message.topic()), int(message.partition() or 0))
+
+
+def _for_protocol(properties: dict[str, Any]) -> dict[str, Any]:
+    """Without what the new group protocol leaves to the brokers: librdkafka refuses it."""
+    if properties.get("group.protocol") != "consumer":
+        return properties
+    return {name: value for name, value in properties.items() if name != "partition.assignment.strategy"}
+
+
+def _at(offsets: Mapping[Partition, int | None], when_none: int) -> list[TopicPartition]:
+    return [TopicPartition(*one, when_none if offset is None else offset) for one, offset in offsets.items()]
+
+
+def _offsets(answers: Iterable[TopicPartition]) -> dict[Partition, int]:
+    offsets = {}
+    for one in answers:
+        if one.error is not None:
+            raise translate(one.error) or UnreachableError(one.error.str())
+        offsets[Partition(one.topic, one.partition)] = one.offset
+    return offsets
+
+
+def _named(partitions: Iterable[TopicPartition]) -> list[Partition]:
+    return [Partition(one.topic, one.partition) for one in partitions]
