@@ -73,8 +73,7 @@ def _healthcheck(options: argparse.Namespace) -> int:
     from delayed_consumer.healthcheck import healthcheck
     from delayed_consumer.settings import Settings
 
-    settings = Settings()
-    return healthcheck(settings.http_host, settings.http_port, "/livez" if options.live else "/readyz")
+    return healthcheck(*Settings.status_address(), "/livez" if options.live else "/readyz")
 
 
 def _version(_: argparse.Namespace) -> int:

@@ -45,6 +45,12 @@ class Events:
     def stopping(self) -> None:
         self._info("stopping", "stopping: what waits is still in Kafka")
 
+    def left_silently(self) -> None:
+        self._warn(
+            "left_silently",
+            "the brokers did not answer at the stop: what was delivered since the last commit will be repeated",
+        )
+
     def stopped(self, abandoned: int) -> None:
         self._info("stopped", "stopped", abandoned_in_flight=abandoned)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
 import orjson
 
 LOGGER = "delayed_consumer"
+REPEAT_AFTER_SECONDS = 60.0
 CLIENT_LOGGER = f"{LOGGER}.client"  # what librdkafka says
 
 
@@ -25,6 +28,25 @@ def configure(level: str, style: Literal["auto", "json", "text"], stream: TextIO
         logger.handlers = [handler]
         logger.setLevel(at_level)
         logger.propagate = False
+    logging.getLogger(CLIENT_LOGGER).filters = [_OnceAMinute()]
+
+
+class _OnceAMinute(logging.Filter):
+    """Lets a line through once a minute, whatever numbers are in it.
+
+    The client says twenty times a second that a broker refuses its connection.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_seconds: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = re.sub(r"\d+", "", record.getMessage())
+        if record.created - self._last_seconds.get(line, -math.inf) < REPEAT_AFTER_SECONDS:
+            return False
+        self._last_seconds[line] = record.created
+        return True
 
 
 class _JsonFormatter(logging.Formatter):

@@ -19,6 +19,7 @@ CALLBACKS_EVERY_MS = 100.0  # a rebalance, a commit's result, a question or a st
 SINK_EVERY_MS = 5.0  # what the sink has ended is noticed within this
 REVOKE_GRACE_MS = 5_000.0  # what is in flight may end that long before its partition is given up
 ASK_AGAIN_MS = 1_000.0
+LEAVE_TIMEOUT_S = 10.0  # for the last commit and leaving the group; milliseconds where the brokers answer
 
 
 class Loop:
@@ -87,7 +88,8 @@ class Loop:
         self._drain(partitions, self._grace_ms)
         abandoned = self._in_flight_records(partitions)
         self._grace_ms = 0.0  # it is used up: the client calls `revoked` while it closes
-        self.source.close()
+        if not self.source.close(LEAVE_TIMEOUT_S):
+            self._events.left_silently()
         self._dispatcher.close()
         return abandoned
 

@@ -196,6 +196,13 @@ class Settings(BaseSettings):
             raise ConfigError(problems)
         return settings
 
+    @classmethod
+    def status_address(cls) -> tuple[str, int]:
+        """HTTP_HOST and HTTP_PORT of the environment, whatever else is in it or missing."""
+        ours = {name: value for name, value in os.environ.items() if name in {"HTTP_HOST", "HTTP_PORT"}}
+        alone = cls(ours, **_STAND_INS)
+        return alone.http_host, alone.http_port
+
     def warnings(self) -> list[str]:
         """What is permitted and probably not meant, such as a password sent over an unencrypted connection."""
         return [*cautions(self), *self._look_alikes]

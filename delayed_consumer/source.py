@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -102,6 +103,7 @@ def consumer_properties(
         "auto.offset.reset": "error",  # silently skipping is never right here: the service decides
         "enable.partition.eof": True,
         "isolation.level": "read_committed",
+        "message.max.bytes": 1_000,  # it sends none, and the client wants fetch.max.bytes to be at least this
     }
     if group_instance_id:
         fixed["group.instance.id"] = group_instance_id
@@ -161,11 +163,13 @@ class Source:
         self._consumer.resume([TopicPartition(*partition) for partition, _ in moves])
         for partition, offset in moves:
             if offset is not None:
-                self._consumer.seek(TopicPartition(*partition, offset))
+                with suppress(KafkaException):  # its fetcher is not there yet: it will start at this offset anyway
+                    self._consumer.seek(TopicPartition(*partition, offset))
 
     def store(self, offsets: Iterable[tuple[Partition, int]]) -> None:
         """Gives offsets to the client's periodic commit; those of partitions no longer ours are ignored."""
-        self._consumer.store_offsets(offsets=[TopicPartition(*partition, offset) for partition, offset in offsets])
+        with suppress(KafkaException):  # raised when all of them are no longer ours; for some of them nothing is
+            self._consumer.store_offsets(offsets=[TopicPartition(*one, offset) for one, offset in offsets])
 
     def commit_stored(self) -> None:
         """Commits what is stored without waiting; the result comes through the listener."""
@@ -225,9 +229,16 @@ class Source:
                 others = {partition: offset for partition, offset in positions.items() if partition not in starts}
                 self._consumer.assign(_at(others, OFFSET_INVALID) + _at(starts, OFFSET_BEGINNING))
 
-    def close(self) -> None:
-        """Leaves the group; what is stored is committed first."""
-        self._consumer.close()
+    def close(self, timeout_s: float) -> bool:
+        """Commits what is stored and leaves the group. False when the brokers did not answer in time.
+
+        The client would wait for them for most of a minute. So it closes on a thread of its own, which is left
+        behind then; while it closes nobody else calls it.
+        """
+        closing = threading.Thread(target=self._consumer.close, name="leave-group", daemon=True)
+        closing.start()
+        closing.join(timeout_s)
+        return not closing.is_alive()
 
     def _look_up(self, partitions: Iterable[Partition], time: int, timeout_s: float) -> dict[Partition, int]:
         with _answered():
@@ -293,7 +304,7 @@ def memory_bytes(message: Message) -> int:
     key = message.key()
     if key is not None:
         size += len(key)
-    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
+    headers: Any = message.headers()  # typed as a dict too; it is a list of pairs
     if headers:
         size += sum(HEADER_OVERHEAD_BYTES + len(name) + len(value or b"") for name, value in headers)
     return size
