@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import Protocol
 
 
@@ -27,7 +28,10 @@ class SystemClock:
     """The machine's clock."""
 
     def __init__(self) -> None:
-        self._woken = threading.Event()
+        # Free when somebody has called `wake`. Not an Event: a signal handler that sets it while the thread that it
+        # interrupts is about to wait for it takes a lock that this thread has, and never returns.
+        self._woken = threading.Lock()
+        self._woken.acquire()
 
     def now_ms(self) -> float:
         # Cut to whole microseconds before it becomes a float: dividing nanoseconds may round up,
@@ -38,12 +42,11 @@ class SystemClock:
         return time.monotonic_ns() / 1e6
 
     def wait_ms(self, duration_ms: float) -> None:
-        # Not time.sleep: an Event ends at once when it is set.
-        if self._woken.wait(max(0.0, duration_ms) / 1000):
-            self._woken.clear()
+        self._woken.acquire(timeout=max(0.0, duration_ms) / 1000)
 
     def wake(self) -> None:
-        self._woken.set()
+        with suppress(RuntimeError):  # nobody has waited since the last call
+            self._woken.release()
 
 
 class StepDetector:

@@ -123,9 +123,9 @@ class Loop:
 
     def _read(self) -> None:
         """Takes records as they come; where none may be taken, waits beside the client and serves its callbacks."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.steady_ms()  # a wall clock that is set back must not put off the callbacks
         longest_ms = SINK_EVERY_MS if self._dispatcher.busy else CALLBACKS_EVERY_MS
-        wait_ms = min(max(0.0, self._engine.wake_ms() - now_ms), longest_ms)
+        wait_ms = min(max(0.0, self._engine.wake_ms() - self._clock.now_ms()), longest_ms)
         if self._engine.taking:
             # The client waits in whole milliseconds: rounded down here, the rest is waited for beside it.
             reading = self.source.read(self._engine.room_records(), int(wait_ms) / 1000)
@@ -160,6 +160,7 @@ class Loop:
         self.turned_ms = self._clock.steady_ms()
         step_ms = self._clock_steps.step_ms()
         if step_ms:
+            self._engine.clock_was_set(self._clock.now_ms())
             self._events.clock_stepped(step_ms)
 
     # What the parts above share
@@ -179,6 +180,8 @@ class Loop:
                 self._events.unusual_timestamps(partition, due, now_ms)
         for partition, offset in reading.ends.items():
             self._engine.reached_end(partition, offset)
+        if reading.full:
+            self._engine.excuse_silence(now_ms)  # what a silent partition has to say may lie behind what was taken
         self._without_offset |= self._engine.positions().keys() & set(reading.without_offset)
 
     def _collect(self) -> None:
@@ -240,7 +243,7 @@ class Loop:
 
     def client_error(self, reason: str) -> None:
         now_ms = self._clock.now_ms()
-        self._engine.trouble(now_ms)
+        self._engine.excuse_silence(now_ms)
         self._events.client_error(reason, now_ms)
 
     def received_bytes(self, total: int) -> None:

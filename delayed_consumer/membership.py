@@ -18,7 +18,9 @@ class Membership:
 
     def has(self, assigned: int) -> None:
         """The group gave us ``assigned`` partitions in all."""
-        self.joined = True
+        if not self.joined:
+            self.joined = True
+            self._empty_since_ms = self._clock.steady_ms()
         self._count(assigned)
 
     def gave_up(self, assigned: int) -> None:

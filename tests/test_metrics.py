@@ -71,7 +71,7 @@ PARTITION = PartitionStatus(
 @contextmanager
 def metrics_of(*partitions: PartitionStatus, last_poll_ms: float = 1_795_000_000_125.0) -> Iterator[Metrics]:
     """Metrics beside a thread that answers the board as the loop does."""
-    status = ServiceStatus(True, False, False, last_poll_ms, partitions)
+    status = ServiceStatus(True, False, False, "m-1", last_poll_ms, partitions)
     board, stopped = StatusBoard(), threading.Event()
 
     def answer() -> None:

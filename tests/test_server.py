@@ -43,7 +43,12 @@ PARTITION = PartitionStatus(
     oldest_overdue_seconds=1.5,
 )
 READY = ServiceStatus(
-    ready=True, stopping=False, idle_member=False, last_poll_ms=1_795_000_000_000.0, partitions=(PARTITION,)
+    ready=True,
+    stopping=False,
+    idle_member=False,
+    member_id="m-1",
+    last_poll_ms=1_795_000_000_000.0,
+    partitions=(PARTITION,),
 )
 
 

@@ -176,11 +176,16 @@ class Engine:
             one.awaited_since_ms = now_ms
         self._look_again()
 
-    def trouble(self, now_ms: float) -> None:
-        """The client has lost a broker: its silence is not a stuck pause."""
+    def excuse_silence(self, now_ms: float) -> None:
+        """Up to now the client had a reason not to answer: a broker is away, or it had others to hand over first."""
         for one in self._assignments.values():
             if one.awaited_since_ms is not None:
                 one.awaited_since_ms = now_ms
+
+    def clock_was_set(self, now_ms: float) -> None:
+        """What was to be looked at by the old time is looked at now, and no silence has lasted yet."""
+        self.excuse_silence(now_ms)
+        self._look_again()
 
     def _may_start(self, one: Assignment) -> bool:
         return len(one.in_flight) < self._in_flight.runs

@@ -5,7 +5,8 @@ to half. In between it is satisfied, and while every partition is satisfied the 
 client's queue fills up and fetching stops by itself, with nothing thrown away.
 
 A pause throws away what the client has prefetched of a partition. So a partition is paused where that is
-nothing (at the end of its log), where nothing of it is due for long, or where it would fill the hold. One
+nothing (at the end of its log, to which it reads on while the hold is nearly empty and nothing of it is due),
+where nothing of it is due for long, or where it would fill the hold. One
 that delivers all the time is never paused, however far ahead it was read while another was waited for:
 pausing those at different moments made 1.5 bytes fetched for each useful one at 1,000 records/s.
 """
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from delayed_consumer.core.records import Partition
 from delayed_consumer.core.window import Assignment
 
-LONG_WAIT_MS = 10_000  # with something due before that, a pause in mid-log costs more than it saves
 SHORT_WAIT_MS = 1_000  # a pause at the end of the log throws nothing away: worth it from here on
+LONG_WAIT_MS = 30_000  # with something due before that, a pause in mid-log costs more than it saves
+TO_THE_END_MS = 10_000  # with nothing due before that, reading on to the end of a short log saves its pause the cost
 ANSWER_WITHIN_MS = 2_000  # a resumed partition answers in milliseconds, with a record or the end of the log
 
 
@@ -56,6 +58,7 @@ class Room:
         size_bytes = sum(one.bytes for one in assignments)
         shares = 4 * max(1, len(assignments))
         self.exhausted = records >= limits.max_records or size_bytes >= limits.max_bytes
+        self.nearly_empty = records * 16 < limits.max_records and size_bytes * 16 < limits.max_bytes
         self._common_records = limits.max_records / 2 - records
         self._common_bytes = limits.max_bytes / 2 - size_bytes
         self._share_records = limits.max_records / shares
@@ -76,9 +79,12 @@ class Room:
 def decide(assignments: Collection[Assignment], limits: Limits, now_ms: float) -> FlowChange:
     """One look at all partitions. Sets their flags to what is decided; the caller tells the client."""
     room = Room(assignments, limits)
+    longest_delay_ms = max((one.delay_ms for one in assignments), default=0)
     for one in assignments:
-        one.hungry = _is_hungry(one, limits, now_ms)
-        one.reading = one.hungry and room.has_some_for(one)
+        one.hungry = _is_hungry(one, limits, longest_delay_ms, now_ms) or (
+            room.nearly_empty and _waits_in_mid_log(one, now_ms)
+        )
+        one.set_reading(one.hungry and room.has_some_for(one), now_ms)
     some_read = any(one.reading for one in assignments)
     to_pause = [one for one in assignments if _should_pause(one, room, some_read, limits, now_ms)]
     stuck = [one for one in assignments if _is_stuck(one, now_ms)]
@@ -103,13 +109,14 @@ def reads_on_ms(one: Assignment, limits: Limits) -> float | None:
     return None if furthest_ms is None else furthest_ms - limits.lookahead_ms / 2
 
 
-def _is_hungry(one: Assignment, limits: Limits, now_ms: float) -> bool:
+def _is_hungry(one: Assignment, limits: Limits, longest_delay_ms: int, now_ms: float) -> bool:
     """Whether it should read, room permitting.
 
-    At the end of the log there is nothing to read, except where the delay is shorter than the look-ahead:
-    there a record that arrives may be due at once.
+    At the end of the log there is nothing to read, except where a record that arrives may be due before what the
+    client hands over first: at once, the delay being shorter than the look-ahead, or before what is prefetched of a
+    partition with a longer delay.
     """
-    if one.at_end and not one.paused and one.delay_ms >= limits.lookahead_ms:
+    if one.at_end and not one.paused and one.delay_ms >= max(limits.lookahead_ms, longest_delay_ms):
         return False
     furthest_ms = one.furthest_due_ms
     if furthest_ms is None:
@@ -118,6 +125,13 @@ def _is_hungry(one: Assignment, limits: Limits, now_ms: float) -> bool:
         return furthest_ms - now_ms < limits.lookahead_ms
     # The very moment at which `_again_ms` asks to look again, not later: nobody would look then.
     return furthest_ms - limits.lookahead_ms / 2 <= now_ms
+
+
+def _waits_in_mid_log(one: Assignment, now_ms: float) -> bool:
+    """Nothing of it is due for some time, and the end of its log may be near: there a pause costs nothing."""
+    if one.at_end or one.paused or one.next_due_ms is None:
+        return False
+    return one.next_due_ms - now_ms >= TO_THE_END_MS
 
 
 def _should_pause(one: Assignment, room: Room, some_read: bool, limits: Limits, now_ms: float) -> bool:

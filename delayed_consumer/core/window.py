@@ -101,6 +101,12 @@ class Assignment:
             self.at_end = True
             self.position = offset
 
+    def set_reading(self, reading: bool, now_ms: float) -> None:
+        """While it does not read nothing may be taken from the client, so its silence begins when it does again."""
+        if reading and not self.reading and self.awaited_since_ms is not None:
+            self.awaited_since_ms = now_ms
+        self.reading = reading
+
     def was_paused(self) -> None:
         self.paused = True
 

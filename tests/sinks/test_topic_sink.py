@@ -1,0 +1,164 @@
+"""The relay, between topics of a cluster inside the process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import pytest
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from delayed_consumer.core.records import Partition
+from delayed_consumer.embedded import EmbeddedCluster
+from delayed_consumer.sinks.topic import TopicSink, producer_properties
+from tests.sinks.making import TIMESTAMP_MS, ended, message, results, run_of
+from tests.support.wait import wait_until
+
+DELIVERED_MS = TIMESTAMP_MS + 900_000.75
+Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]
+
+
+class Target:
+    """A topic of a cluster inside the process, and who reads it from record to record."""
+
+    def __init__(self) -> None:
+        self._cluster = EmbeddedCluster()
+        self.partitions = self._cluster.create_topic("relay")
+        # All at once: a producer's first record waits half a second for its id.
+        self.sink = self._sink()
+        self.sink_of_sources = self._sink(timestamp="source")
+        self.sink_of_small_records = self._sink(max_message_bytes=10_000)
+        self._reader = Consumer(
+            {"bootstrap.servers": self._cluster.bootstrap_servers, "group.id": "reader", "fetch.wait.max.ms": 10}
+        )
+        self._reader.assign([TopicPartition("relay", number, 0) for number in range(self.partitions)])
+
+    def read(self, count: int) -> list[Message]:
+        """The next records, in order within their partitions."""
+        arrived: list[Message] = []
+
+        def look() -> bool:
+            arrived.extend(self._reader.consume(count - len(arrived), 0.01))
+            return len(arrived) == count
+
+        wait_until(look, 10, f"{count} records")
+        return arrived
+
+    def close(self) -> None:
+        for sink in (self.sink, self.sink_of_sources, self.sink_of_small_records):
+            sink.close()
+        self._reader.close()
+
+    def _sink(
+        self, *, timestamp: Literal["delivery", "source"] = "delivery", max_message_bytes: int | None = None
+    ) -> TopicSink:
+        properties = producer_properties({"bootstrap.servers": self._cluster.bootstrap_servers}, max_message_bytes)
+        return TopicSink(properties, "relay", self.partitions, timestamp, logging.getLogger("client"))
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[Target]:
+    """One for all tests, each of which reads what it relays: a client's first record takes a second."""
+    one = Target()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def sink(target: Target) -> TopicSink:
+    return target.sink
+
+
+def relay(target: Target, sink: TopicSink, messages: Sequence[Message], *, partition: int = 0) -> list[Message]:
+    """What arrives of these messages, all of them acknowledged."""
+    sink.deliver(run_of(*messages, partition=Partition("orders", partition)), DELIVERED_MS)
+    assert results(ended(sink)) == [(len(messages), None)]
+    return target.read(len(messages))
+
+
+def content(one: Message) -> Record:
+    """Key, value and headers, without those that the relay appends."""
+    headers = list(one.headers() or ())
+    return one.key(), one.value(), [pair for pair in headers if not pair[0].startswith("delayed-consumer.")]
+
+
+RECORDS: Mapping[str, Record] = {
+    "plain": (b"key", b"value", []),
+    "tombstone": (b"key", None, []),
+    "empty value": (b"key", b"", []),
+    "null key": (None, b"value", []),
+    "empty key": (b"", b"value", []),
+    "no text": (b"\x00\xff", b"\xfe\x80\x00", [("binary", b"\x00\xff")]),
+    "duplicate headers": (b"key", b"value", [("same", b"1"), ("same", b"2"), ("other", None), ("same", b"")]),
+    "1,000 headers": (b"key", b"value", [(f"header-{number}", b"%d" % number) for number in range(1_000)]),
+}
+
+
+def test_key_value_and_headers_arrive_byte_for_byte(target: Target, sink: TopicSink) -> None:
+    arrived = relay(target, sink, [message(value, key, headers) for key, value, headers in RECORDS.values()])
+    by_offset = {dict(one.headers() or ())["delayed-consumer.offset"]: content(one) for one in arrived}
+    assert {name: by_offset[b"%d" % offset] for offset, name in enumerate(RECORDS)} == RECORDS
+
+
+def test_a_relayed_record_says_where_it_comes_from(target: Target, sink: TopicSink) -> None:
+    (arrived,) = relay(target, sink, [message(headers=[("own", b"1")])], partition=3)
+    assert arrived.headers() == [
+        ("own", b"1"),
+        ("delayed-consumer.topic", b"orders"),
+        ("delayed-consumer.partition", b"3"),
+        ("delayed-consumer.offset", b"0"),
+        ("delayed-consumer.timestamp", b"1795000000123"),
+    ]
+
+
+def test_records_of_a_partition_arrive_in_order(target: Target, sink: TopicSink) -> None:
+    arrived = relay(target, sink, [message(b"%d" % number) for number in range(1_000)])
+    assert [one.value() for one in arrived] == [b"%d" % number for number in range(1_000)]
+
+
+def test_a_null_key_keeps_the_source_partition(target: Target, sink: TopicSink) -> None:
+    for number in range(target.partitions):
+        (arrived,) = relay(target, sink, [message()], partition=number)
+        assert arrived.partition() == number
+
+
+def test_a_null_key_goes_anywhere_where_the_target_lacks_the_source_partition(target: Target, sink: TopicSink) -> None:
+    (arrived,) = relay(target, sink, [message()], partition=1_000)
+    assert arrived.value() == b"v"
+
+
+def test_the_same_key_goes_to_the_same_partition_from_wherever_it_comes(target: Target, sink: TopicSink) -> None:
+    keys = [b"key-%d" % number for number in range(20)]
+    places: dict[bytes | None, set[int | None]] = {}
+    for source in range(3):
+        for one in relay(target, sink, [message(key=key) for key in keys], partition=source):
+            places.setdefault(one.key(), set()).add(one.partition())
+    assert all(len(partitions) == 1 for partitions in places.values())
+    assert len({number for partitions in places.values() for number in partitions}) > 1
+
+
+def test_the_timestamp_is_that_of_the_delivery_or_the_source(target: Target) -> None:
+    (arrived,) = relay(target, target.sink, [message()])
+    assert arrived.timestamp()[1] == int(DELIVERED_MS)
+    (arrived,) = relay(target, target.sink_of_sources, [message()])
+    assert arrived.timestamp()[1] == TIMESTAMP_MS
+
+
+def test_a_record_that_is_too_large_fails_with_its_place_and_those_before_it_are_done(target: Target) -> None:
+    sink = target.sink_of_small_records
+    sink.deliver(run_of(message(), message(), message(b"x" * 20_000), message()), DELIVERED_MS)
+    sink.deliver(run_of(message(b"behind"), first_offset=4), DELIVERED_MS)
+    ((done, failure),) = results(ended(sink))
+    assert (done, failure) == (2, "Unable to produce message: Broker: Message size too large")
+    assert [one.value() for one in target.read(2)] == [b"v", b"v"]
+    assert sink.outcomes() == [], "what is behind it waits"
+
+
+def test_a_record_is_done_when_it_is_acknowledged_and_not_before() -> None:
+    nobody = producer_properties({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, None)
+    sink = TopicSink(nobody, "relay", 1, "delivery", logging.getLogger("client"))
+    sink.deliver(run_of(message()), DELIVERED_MS)
+    assert sink.outcomes() == []
+    sink.close()
+    assert [one.done for one in sink.outcomes()] in ([], [0]), "what is given up is not done"
