@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from typing import TypeVar
 
 from delayed_consumer.clock import SystemClock
 from delayed_consumer.core.due import FuturePolicy
 from delayed_consumer.core.engine import Engine, InFlightLimit
 from delayed_consumer.core.flow import Limits
 from delayed_consumer.core.records import Partition
-from delayed_consumer.delivery import AtLeastOnce, Delivery
+from delayed_consumer.delivery import AtLeastOnce
 from delayed_consumer.dispatch import Dispatcher
 from delayed_consumer.errors import ConfigError, UnreachableError
 from delayed_consumer.events import Events
@@ -20,7 +21,7 @@ from delayed_consumer.jobs import Jobs
 from delayed_consumer.logs import CLIENT_LOGGER, LOGGER
 from delayed_consumer.loop import Loop
 from delayed_consumer.metrics import Metrics
-from delayed_consumer.positions import Positions, new_to_the_group
+from delayed_consumer.positions import Positions, anchor_new_group
 from delayed_consumer.probe import Probe, check_client_config, missing_topics
 from delayed_consumer.reporter import Reporter
 from delayed_consumer.schedule import Schedule
@@ -48,13 +49,18 @@ def _topic_sink(settings: Settings, probe: Probe) -> Sink:
     partitions = probe.topics([topic]).get(topic)
     if partitions is None:
         raise ConfigError([f"SINK_TOPIC: the topic {topic} does not exist; create it"])
-    properties = producer_properties(
-        {**settings.client_config(), **settings.producer_pass_through()}, probe.max_message_bytes(topic)
-    )
+    properties = producer_properties(settings.producer_config(), probe.max_message_bytes(topic))
     return TopicSink(properties, topic, partitions, settings.sink_topic_timestamp, logging.getLogger(CLIENT_LOGGER))
 
 
 SINKS: Mapping[str, Callable[[Settings, Probe], Sink]] = {"log": _log_sink, "topic": _topic_sink}
+
+
+Answer = TypeVar("Answer")
+
+
+class _StopRequested(Exception):  # noqa: N818 - it is no error
+    """A stop came while the brokers were waited for."""
 
 
 class Service:
@@ -73,23 +79,20 @@ class Service:
 
     def run(self) -> None:
         """Delivers until `stop`. Raises the ServiceError that ended it."""
-        check_client_config({**self._settings.client_config(), **self._settings.consumer_pass_through()})
-        self._events.started(self._settings.masked())
-        for warning in self._settings.warnings():
+        settings = self._settings
+        check_client_config(settings.consumer_config())
+        self._events.started(settings.masked())
+        for warning in settings.warnings():
             self._events.setting_warning(warning)
-        with ExitStack() as parts:
+        with ExitStack() as parts, suppress(_StopRequested):
             self._serve(parts)
+            logger = logging.getLogger(CLIENT_LOGGER)
             probe = parts.enter_context(
-                Probe(
-                    self._settings.client_config(),
-                    logger=logging.getLogger(CLIENT_LOGGER),
-                    timeout_s=START_QUESTION_SECONDS,
-                )
+                Probe(settings.client_config(), logger=logger, timeout_s=START_QUESTION_SECONDS)
             )
-            topics = self._await_topics(probe)
-            if self._stopping:
-                return
-            self._run_loop(parts, probe, topics)
+            topics = self._until_answered(lambda: self._find_topics(probe))
+            sink = self._until_answered(lambda: self._make_sink(settings, probe))
+            self._run_loop(parts, probe, sink, topics)
 
     def stop(self) -> None:
         """From any thread or signal handler: `run` ends cleanly, in under a second when nothing is in flight."""
@@ -118,36 +121,36 @@ class Service:
         parts.callback(server.close)
         server.start()
 
-    def _await_topics(self, probe: Probe) -> dict[str, int]:
-        """The topics to read. Asks until the brokers answer, at most START_TIMEOUT_SECONDS.
-
-        Raises:
-            UnreachableError: they did not.
-            ConfigError: a topic does not exist.
-        """
+    def _until_answered(self, question: Callable[[], Answer]) -> Answer:
+        """Asks the brokers until they answer, at most START_TIMEOUT_SECONDS. Raises UnreachableError after that."""
         give_up_ms = self._clock.steady_ms() + self._settings.start_timeout_seconds * 1000
         while not self._stopping:
             try:
-                topics = probe.topics(self._settings.kafka_topics)
+                return question()
             except UnreachableError as error:
                 if self._clock.steady_ms() >= give_up_ms:
                     raise
-                self._events.waiting_for_brokers(str(error), self._clock.now_ms())
-                continue
-            missing = missing_topics(self._settings.kafka_topics, topics)
-            if missing:
-                raise ConfigError([f"KAFKA_TOPICS: the topic {topic} does not exist; create it" for topic in missing])
-            return topics
-        return {}
+                self._events.waiting_for_brokers(str(error), self._clock.steady_ms())
+        raise _StopRequested
 
-    def _run_loop(self, parts: ExitStack, probe: Probe, topics: Mapping[str, int]) -> None:
+    def _find_topics(self, probe: Probe) -> dict[str, int]:
+        """The topics to read, with their numbers of partitions. Raises ConfigError when one does not exist."""
+        topics = probe.topics(self._settings.kafka_topics)
+        missing = missing_topics(self._settings.kafka_topics, topics)
+        if missing:
+            raise ConfigError([f"KAFKA_TOPICS: the topic {topic} does not exist; create it" for topic in missing])
+        return topics
+
+    def _run_loop(self, parts: ExitStack, probe: Probe, sink: Sink, topics: Mapping[str, int]) -> None:
         settings = self._settings
-        sink = self._make_sink(settings, probe)
         limits = Limits(settings.lookahead_seconds * 1000, settings.hold_max_records, settings.hold_max_bytes)
         engine = self._make_engine(limits, sink.in_flight_limit)
-        self._loop = loop = self._make_loop(engine, Dispatcher(sink, self._clock), topics)
-        parts.callback(lambda: self._events.stopped(loop.close()))
+        self._loop = loop = self._make_loop(engine, Dispatcher(sink, self._clock))
         reporter = Reporter(loop, engine, limits, self._clock, self.board, self._events)
+        parts.callback(self._leave, loop, reporter)
+        if settings.start_from == "latest":
+            partitions = [Partition(topic, number) for topic, count in topics.items() for number in range(count)]
+            self._until_answered(lambda: anchor_new_group(loop.source, partitions))
         schedule = Schedule()
         parts.callback(schedule.close)
         Jobs(settings, probe, reporter, self.board, self._clock, self._events).put_on(schedule)
@@ -156,7 +159,12 @@ class Service:
         while not self._stopping:
             loop.step()
             reporter.look()
+
+    def _leave(self, loop: Loop, reporter: Reporter) -> None:
+        loop.stop()
         self._events.stopping()
+        self.board.publish(reporter.status())  # not ready any more, while deliveries in flight end
+        self._events.stopped(loop.close())
 
     def _make_engine(self, limits: Limits, in_flight: InFlightLimit) -> Engine:
         settings = self._settings
@@ -166,36 +174,22 @@ class Service:
         future = FuturePolicy(settings.max_future_seconds * 1000, settings.on_future_timestamp)
         return Engine(settings.delay_ms, future, limits, in_flight)
 
-    def _make_loop(self, engine: Engine, dispatcher: Dispatcher, topics: Mapping[str, int]) -> Loop:
+    def _make_loop(self, engine: Engine, dispatcher: Dispatcher) -> Loop:
         settings = self._settings
-
-        def source(loop: Loop) -> Source:
-            properties = consumer_properties(
-                {**settings.client_config(), **settings.consumer_pass_through()},
-                group_id=settings.kafka_group_id,
-                group_instance_id=settings.kafka_group_instance_id,
-                commit_interval_seconds=settings.commit_interval_seconds,
-                hold_max_bytes=settings.hold_max_bytes,
-            )
-            return Source(properties, logging.getLogger(CLIENT_LOGGER), loop)
-
-        def delivery(source: Source) -> Delivery:
-            return AtLeastOnce(dispatcher, source, settings.commit_every_records)
-
-        def positions(source: Source) -> Positions:
-            partitions = [Partition(topic, number) for topic, count in topics.items() for number in range(count)]
-            return Positions(source, self._from_latest(source, partitions), settings.on_data_loss)
-
+        properties = consumer_properties(
+            settings.consumer_config(),
+            group_id=settings.kafka_group_id,
+            group_instance_id=settings.kafka_group_instance_id,
+            commit_interval_seconds=settings.commit_interval_seconds,
+            hold_max_bytes=settings.hold_max_bytes,
+        )
         return Loop(
             engine,
             dispatcher,
             self._clock,
             self._events,
-            source=source,
-            delivery=delivery,
-            positions=positions,
+            source=lambda loop: Source(properties, logging.getLogger(CLIENT_LOGGER), loop),
+            delivery=lambda source: AtLeastOnce(dispatcher, source, settings.commit_every_records),
+            positions=lambda source: Positions(source, settings.on_data_loss),
             grace_ms=settings.shutdown_grace_seconds * 1000,
         )
-
-    def _from_latest(self, source: Source, partitions: Collection[Partition]) -> Collection[Partition]:
-        return new_to_the_group(source, partitions) if self._settings.start_from == "latest" else ()

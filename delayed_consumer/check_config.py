@@ -45,9 +45,7 @@ def check_config(settings: Settings, *, as_json: bool, connect: bool, out: TextI
         AuthError: nothing else is wrong than that the brokers do not let us in or do not permit what we need.
         UnreachableError: the brokers do not answer.
     """
-    check_client_config(
-        {**settings.client_config(), **settings.consumer_pass_through(), **settings.producer_pass_through()}
-    )
+    check_client_config(settings.consumer_config() | settings.producer_config())
     show = _show_json if as_json else _show_tables
     try:
         answers = _ask(settings) if connect else Answers([], [], [])

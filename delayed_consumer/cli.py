@@ -19,6 +19,9 @@ from delayed_consumer.logs import LOGGER, configure
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and ends the process with its exit code."""
+    if sys.stdout is None:  # closed by whoever started us; the next file or socket would take its place
+        _say(["stdout is closed; send it somewhere, to /dev/null at least"], ExitCode.GAVE_UP)
+        _leave(ExitCode.GAVE_UP)
     options = _parser().parse_args(arguments)
     try:
         code = COMMANDS[options.command](options)
@@ -37,13 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(_: argparse.Namespace) -> int:
+    stop = _StopOnSignal()  # first: a stop may come while the rest is imported
     from delayed_consumer.app import Service
     from delayed_consumer.settings import Settings
 
     settings = Settings()
     configure(settings.log_level, settings.log_format, sys.stderr)
     service = Service(settings)
-    _stop_on_signals(service.stop)
+    stop.calls(service.stop)
     _favour_the_loop()
     service.run()
     return ExitCode.OK
@@ -125,22 +129,36 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1e6:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
-def _stop_on_signals(stop: Callable[[], None]) -> None:
+class _StopOnSignal:
     """SIGTERM and SIGINT stop cleanly; a second one ends the process at once."""
 
-    def on_signal(_: int, __: FrameType | None) -> None:
-        for one in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(one, lambda again, _: os._exit(128 + again))
-        stop()
+    def __init__(self) -> None:
+        self._stop: Callable[[], None] | None = None
+        self._came = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    def calls(self, stop: Callable[[], None]) -> None:
+        """What a signal does from now on; at once when it has come already."""
+        self._stop = stop
+        if self._came:
+            stop()
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self._came:
+            os._exit(128 + number)
+        self._came = True
+        if self._stop is not None:
+            self._stop()
 
 
 def _favour_the_loop() -> None:
@@ -170,7 +188,8 @@ def _leave(code: int) -> NoReturn:
     """Ends the process without waiting for a scheduler's thread that may still ask a silent broker."""
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            if stream is not None:
+                stream.flush()
         except OSError:
             code = code or ExitCode.GAVE_UP
     os._exit(code)

@@ -64,6 +64,7 @@ class Demo:
         self._delay_ms = round(delay_seconds * 1000)
         self._cluster = EmbeddedCluster()
         self._partitions = self._cluster.create_topic(TOPIC)
+        self._sent = [0] * self._partitions
         self._tally = Tally()
         self._stopped = threading.Event()
         self._failure: Exception | None = None
@@ -155,7 +156,8 @@ class Demo:
 
     def _send(self, partition: int) -> None:
         timestamp_ms = int(time.time() * 1000)
-        offset = sum(1 for used, _ in self._tally.due_ms if used == partition)
+        offset = self._sent[partition]
+        self._sent[partition] += 1
         self._tally.due_ms[(partition, offset)] = timestamp_ms + self._delay_ms
         self._cluster.produce(TOPIC, b"order %d" % offset, partition=partition, timestamp_ms=timestamp_ms)
 

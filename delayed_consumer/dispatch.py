@@ -19,13 +19,12 @@ class Ended:
 
 
 class Dispatcher:
-    """The loop's side of a sink. What a sink raises becomes the failure of the run it was given."""
+    """The loop's side of a sink."""
 
     def __init__(self, sink: Sink, clock: Clock) -> None:
         self._sink = sink
         self._clock = clock
         self._handed_ms: dict[Run, float] = {}
-        self._refused: list[Outcome] = []
 
     @property
     def busy(self) -> bool:
@@ -38,17 +37,18 @@ class Dispatcher:
 
     def hand_over(self, run: Run, delivered_ms: float) -> None:
         self._handed_ms[run] = self._clock.steady_ms()
-        try:
-            self._sink.deliver(run, delivered_ms)
-        except Exception as error:  # whatever a sink raises must not pass for a bug of the loop
-            self._refused.append(Outcome(run, 0, f"{type(error).__name__}: {error}"))
+        self._sink.deliver(run, delivered_ms)
+
+    def forget(self, partitions: Collection[Partition]) -> None:
+        """These partitions are no longer ours, and so is what was not begun of them."""
+        for run in self._sink.forget(partitions):
+            del self._handed_ms[run]
 
     def collect(self) -> list[Ended]:
         """What has ended since the last call. Never blocks."""
-        outcomes = [*self._refused, *self._sink.outcomes()]
-        self._refused.clear()
-        now_ms = self._clock.steady_ms()
-        return [Ended(one, (now_ms - self._handed_ms.pop(one.run)) / 1000) for one in outcomes]
+        outcomes = self._sink.outcomes()
+        steady_ms = self._clock.steady_ms()
+        return [Ended(one, (steady_ms - self._handed_ms.pop(one.run)) / 1000) for one in outcomes]
 
     def close(self) -> None:
         self._sink.close()

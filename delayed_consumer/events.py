@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -11,6 +12,7 @@ from delayed_consumer.core.due import DueTimes
 from delayed_consumer.core.flow import FlowChange
 from delayed_consumer.core.records import Partition, Run
 from delayed_consumer.dispatch import Ended
+from delayed_consumer.logs import DIGITS
 from delayed_consumer.metrics import Metrics
 from delayed_consumer.positions import Start
 from delayed_consumer.status import ServiceStatus
@@ -38,8 +40,8 @@ class Events:
     def setting_warning(self, warning: str) -> None:
         self._warn("setting_warning", warning)
 
-    def waiting_for_brokers(self, reason: str, now_ms: float) -> None:
-        if self._may_repeat("brokers", now_ms):
+    def waiting_for_brokers(self, reason: str, steady_ms: float) -> None:
+        if self._may_repeat("brokers", steady_ms):
             self._warn("waiting_for_brokers", f"the brokers do not answer yet: {reason}")
 
     def stopping(self) -> None:
@@ -65,7 +67,7 @@ class Events:
             "held": sum(one.held for one in status.partitions),
             "held_bytes": sum(one.held_bytes for one in status.partitions),
             "in_flight": sum(one.in_flight for one in status.partitions),
-            "delivered": lateness.count,
+            "delivered": self._metrics.totals()["delivered"],
         }
         words = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in sums.items())
         self._info("status", words, **sums, **quantiles)
@@ -102,10 +104,10 @@ class Events:
 
     # Reading
 
-    def unusual_timestamps(self, partition: Partition, due: DueTimes, now_ms: float) -> None:
+    def unusual_timestamps(self, partition: Partition, due: DueTimes, steady_ms: float) -> None:
         if due.future:
             self._metrics.future_timestamps.inc(due.future)
-            if self._may_repeat(f"future {partition}", now_ms):
+            if self._may_repeat(f"future {partition}", steady_ms):
                 self._warn(
                     "future_timestamp",
                     f"{partition}: a timestamp lies further ahead than MAX_FUTURE_SECONDS; due {_utc(due.due_ms[-1])}",
@@ -114,7 +116,7 @@ class Events:
                 )
         if due.missing:
             self._metrics.missing_timestamps.inc(due.missing)
-            if self._may_repeat(f"missing {partition}", now_ms):
+            if self._may_repeat(f"missing {partition}", steady_ms):
                 self._warn(
                     "missing_timestamp",
                     f"{partition}: records without a timestamp are due the delay after they were read",
@@ -133,8 +135,8 @@ class Events:
         words = ", ".join(f"{one} at {_offset(start.offset)}" for one, start in list(starts.items())[:MOST_LISTED])
         self._info("started_at", f"reading {words}{_more(len(starts))}")
 
-    def no_positions(self, partitions: Collection[Partition], reason: str, now_ms: float) -> None:
-        if self._may_repeat("positions", now_ms):
+    def no_positions(self, partitions: Collection[Partition], reason: str, steady_ms: float) -> None:
+        if self._may_repeat("positions", steady_ms):
             self._warn("no_positions", f"cannot ask where to start reading {_listed(partitions)} yet: {reason}")
 
     def flow_changed(self, change: FlowChange) -> None:
@@ -173,8 +175,8 @@ class Events:
 
     # Surroundings
 
-    def client_error(self, reason: str, now_ms: float) -> None:
-        if self._may_repeat(f"client {reason}", now_ms):
+    def client_error(self, reason: str, steady_ms: float) -> None:
+        if self._may_repeat(f"client {reason}", steady_ms):
             self._warn("client_error", reason)
 
     def received_bytes(self, total: int) -> None:
@@ -184,8 +186,8 @@ class Events:
         self._metrics.clock_steps.inc()
         self._warn("clock_stepped", f"the wall clock was set by {step_ms / 1000:+.1f} s; due times follow it")
 
-    def probe_failed(self, reason: str, now_ms: float) -> None:
-        if self._may_repeat("probe", now_ms):
+    def probe_failed(self, reason: str, steady_ms: float) -> None:
+        if self._may_repeat("probe", steady_ms):
             self._warn("probe_failed", f"cannot ask the brokers what waits: {reason}")
 
     def page_failed(self, error: Exception) -> None:
@@ -202,11 +204,12 @@ class Events:
                 delay_ms=delay_ms,
             )
 
-    def _may_repeat(self, what: str, now_ms: float) -> bool:
+    def _may_repeat(self, what: str, steady_ms: float) -> bool:
         """Whether this was not logged in the last minute."""
-        if now_ms - self._last_logged_ms.get(what, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS:
+        what = DIGITS.sub("", what)  # the client says how long a connection had been up
+        if steady_ms - self._last_logged_ms.get(what, -math.inf) < REPEAT_AFTER_MS:
             return False
-        self._last_logged_ms[what] = now_ms
+        self._last_logged_ms[what] = steady_ms
         return True
 
     def _debug(self, event: str, message: str) -> None:

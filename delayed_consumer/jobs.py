@@ -34,6 +34,7 @@ class Jobs:
         self._board = board
         self._clock = clock
         self._events = events
+        self._committed_before: dict[Partition, int | None] = {}
 
     def put_on(self, schedule: Schedule) -> None:
         schedule.every(PROBE_EVERY_SECONDS, self.ask_what_waits, at_once=True)
@@ -51,14 +52,14 @@ class Jobs:
                 # The new group protocol calls nobody back when there is no partition for a member (librdkafka 2.16).
                 self._reporter.note_member()
         except ServiceError as error:
-            self._events.probe_failed(str(error), self._clock.now_ms())
+            self._events.probe_failed(str(error), self._clock.steady_ms())
 
     def guard_retention(self) -> None:
         """A topic that deletes its records before they are due would lose them silently."""
         try:
             retention_ms = self._probe.retention_ms(self._probe.topics(self._settings.kafka_topics))
         except ServiceError as error:
-            self._events.probe_failed(str(error), self._clock.now_ms())
+            self._events.probe_failed(str(error), self._clock.steady_ms())
             return
         for topic, kept_ms in retention_ms.items():
             if kept_ms is not None:
@@ -69,6 +70,18 @@ class Jobs:
 
     def _log_ends(self, partitions: list[Partition]) -> Mapping[Partition, LogEnd]:
         lags = self._probe.measure(dict.fromkeys(partitions), self._settings.delay_ms, self._clock.now_ms())
+        committed = self._committed(partitions)
         return {
-            lag.partition: LogEnd(lag.end, lag.border) for lag in lags if lag.end is not None and lag.border is not None
+            lag.partition: LogEnd(lag.end, lag.border, committed.get(lag.partition))
+            for lag in lags
+            if lag.end is not None and lag.border is not None
         }
+
+    def _committed(self, partitions: list[Partition]) -> Mapping[Partition, int | None]:
+        """Asked once, for what was committed before us; after that we hear of our own commits."""
+        new = [one for one in partitions if one not in self._committed_before]
+        asked = self._probe.committed(self._settings.kafka_group_id, new)
+        self._committed_before = {
+            one: offset for one, offset in (self._committed_before | asked).items() if one in partitions
+        }
+        return self._committed_before

@@ -12,6 +12,7 @@ import orjson
 
 LOGGER = "delayed_consumer"
 REPEAT_AFTER_SECONDS = 60.0
+DIGITS = re.compile(r"\d+")
 CLIENT_LOGGER = f"{LOGGER}.client"  # what librdkafka says
 
 
@@ -42,7 +43,7 @@ class _OnceAMinute(logging.Filter):
         self._last_seconds: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        line = re.sub(r"\d+", "", record.getMessage())
+        line = DIGITS.sub("", record.getMessage())
         if record.created - self._last_seconds.get(line, -math.inf) < REPEAT_AFTER_SECONDS:
             return False
         self._last_seconds[line] = record.created

@@ -12,8 +12,8 @@ from delayed_consumer.dispatch import Dispatcher, Ended
 from delayed_consumer.errors import GaveUpError, UnreachableError
 from delayed_consumer.events import Events
 from delayed_consumer.membership import Membership
-from delayed_consumer.positions import Positions
-from delayed_consumer.source import Reading, Source, memory_bytes
+from delayed_consumer.positions import Positions, Start
+from delayed_consumer.source import Reading, Source, memory_sizes
 
 CALLBACKS_EVERY_MS = 100.0  # a rebalance, a commit's result, a question or a stop is noticed within this
 SINK_EVERY_MS = 5.0  # what the sink has ended is noticed within this
@@ -123,7 +123,7 @@ class Loop:
 
     def _read(self) -> None:
         """Takes records as they come; where none may be taken, waits beside the client and serves its callbacks."""
-        now_ms = self._clock.steady_ms()  # a wall clock that is set back must not put off the callbacks
+        steady_ms = self._clock.steady_ms()  # a wall clock that is set back must not put off the callbacks
         longest_ms = SINK_EVERY_MS if self._dispatcher.busy else CALLBACKS_EVERY_MS
         wait_ms = min(max(0.0, self._engine.wake_ms() - self._clock.now_ms()), longest_ms)
         if self._engine.taking:
@@ -133,28 +133,34 @@ class Loop:
                 self._take(reading)
             elif wait_ms % 1:
                 self._clock.wait_ms(wait_ms % 1)
-        elif now_ms >= self._callbacks_at_ms:
-            self._callbacks_at_ms = now_ms + CALLBACKS_EVERY_MS
+        elif steady_ms >= self._callbacks_at_ms:
+            self._callbacks_at_ms = steady_ms + CALLBACKS_EVERY_MS
             self._take(self.source.read(1, 0))
         else:
-            self._clock.wait_ms(min(wait_ms, self._callbacks_at_ms - now_ms))
+            self._clock.wait_ms(min(wait_ms, self._callbacks_at_ms - steady_ms))
 
     def _find_positions(self) -> None:
         """Asks where to read the partitions for which the client knows no offset."""
-        now_ms = self._clock.steady_ms()
-        if not self._without_offset or now_ms < self._ask_again_ms:
+        steady_ms = self._clock.steady_ms()
+        if not self._without_offset or steady_ms < self._ask_again_ms:
             return
+        self._ask_again_ms = steady_ms + ASK_AGAIN_MS
         positions = self._engine.positions()
         try:
             starts = self._positions.starts({one: positions[one] for one in self._without_offset})
-            self.source.start_at({one: start.offset for one, start in starts.items()}, positions)
+            if starts:
+                self._start_at(starts, positions)
         except UnreachableError as error:
-            self._ask_again_ms = now_ms + ASK_AGAIN_MS
-            self._events.no_positions(self._without_offset, str(error), self._clock.now_ms())
-            return
-        self._without_offset.clear()
+            self._events.no_positions(self._without_offset, str(error), steady_ms)
+
+    def _start_at(self, starts: Mapping[Partition, Start], positions: Mapping[Partition, int | None]) -> None:
+        self.source.start_at({one: start.offset for one, start in starts.items()}, positions)
+        self._without_offset -= starts.keys()
         self._engine.moved({one: start.offset for one, start in starts.items()})
         self._events.started_at(starts)
+        back = {one: start.offset for one, start in starts.items() if start.another_log and start.offset is not None}
+        if back:
+            self.source.commit_now(back)  # the periodic commit never goes back
 
     def _keep_time(self) -> None:
         self.turned_ms = self._clock.steady_ms()
@@ -173,11 +179,11 @@ class Loop:
                 messages,
                 [message.offset() or 0 for message in messages],
                 [message.timestamp()[1] for message in messages],
-                [memory_bytes(message) for message in messages],
+                memory_sizes(messages),
                 now_ms,
             )
             if due is not None:
-                self._events.unusual_timestamps(partition, due, now_ms)
+                self._events.unusual_timestamps(partition, due, self._clock.steady_ms())
         for partition, offset in reading.ends.items():
             self._engine.reached_end(partition, offset)
         if reading.full:
@@ -207,6 +213,7 @@ class Loop:
         while self._dispatcher.in_flight(partitions) and self._failure is None and self._clock.steady_ms() < end_ms:
             self._clock.wait_ms(SINK_EVERY_MS)
             self._collect()
+            self.turned_ms = self._clock.steady_ms()
 
     def _assigned(self) -> list[Partition]:
         return [one.partition for one in self._engine.assignments]
@@ -242,14 +249,14 @@ class Loop:
             self._events.committed(offsets, error)
 
     def client_error(self, reason: str) -> None:
-        now_ms = self._clock.now_ms()
-        self._engine.excuse_silence(now_ms)
-        self._events.client_error(reason, now_ms)
+        self._engine.excuse_silence(self._clock.now_ms())
+        self._events.client_error(reason, self._clock.steady_ms())
 
     def received_bytes(self, total: int) -> None:
         self._events.received_bytes(total)
 
     def _forget(self, partitions: Collection[Partition]) -> None:
+        self._dispatcher.forget(partitions)
         self._engine.revoke(partitions)
         self._without_offset.difference_update(partitions)
         for partition in partitions:

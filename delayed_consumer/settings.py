@@ -243,13 +243,13 @@ class Settings(BaseSettings):
         given = {name: _revealed(value) for name, value in own.items() if value is not None}
         return {**self._passed_through(client_properties.is_common), **given}
 
-    def consumer_pass_through(self) -> dict[str, str | int | bool]:
-        """Those of KAFKA_CONF_* that only a consumer has. Others warn about them."""
-        return self._passed_through(client_properties.CONSUMER_ONLY.__contains__)
+    def consumer_config(self) -> dict[str, str | int | bool]:
+        """The same with those of KAFKA_CONF_* that only a consumer has; others warn about them."""
+        return {**self.client_config(), **self._passed_through(client_properties.CONSUMER_ONLY.__contains__)}
 
-    def producer_pass_through(self) -> dict[str, str | int | bool]:
-        """Those of KAFKA_CONF_* that only a producer has. Others warn about them."""
-        return self._passed_through(client_properties.PRODUCER_ONLY.__contains__)
+    def producer_config(self) -> dict[str, str | int | bool]:
+        """The same with those of KAFKA_CONF_* that only a producer has; others warn about them."""
+        return {**self.client_config(), **self._passed_through(client_properties.PRODUCER_ONLY.__contains__)}
 
     def _given(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.model_fields_set}

@@ -14,10 +14,14 @@ BLOCKED_AFTER_MS = 2_000.0
 
 @dataclass(frozen=True, slots=True)
 class LogEnd:
-    """What the brokers said of a partition: where its log ends, and up to which offset its records are due."""
+    """What the brokers said of a partition.
+
+    Where its log ends, up to which offset its records are due, and what the group has committed.
+    """
 
     end: int
     due_end: int
+    committed: int | None
 
 
 def partition_status(
@@ -28,7 +32,10 @@ def partition_status(
     committed: int | None,
     now_ms: float,
 ) -> PartitionStatus:
-    """``log`` is what the brokers last said; ``known_end``, from the last fetch, is newer while it reads."""
+    """``log`` is what the brokers last said; ``known_end``, from the last fetch, is newer while it reads.
+
+    ``committed`` is what we have committed ourselves; None: nothing yet.
+    """
     ends = [end for end in (None if log is None else log.end, known_end, one.position) if end is not None]
     end = max(ends, default=None)
     unread_due = max(0, log.due_end - one.position) if log is not None and one.position is not None else 0
@@ -43,7 +50,7 @@ def partition_status(
         state=_state(one, now_ms),
         paused=one.paused,
         position=one.position,
-        committed=committed,
+        committed=log.committed if committed is None and log is not None else committed,
         end=end,
         held=one.held_records,
         held_bytes=one.bytes,

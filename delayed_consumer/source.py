@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 from confluent_kafka import (
@@ -25,7 +26,7 @@ from confluent_kafka import (
 )
 
 from delayed_consumer.core.records import Partition
-from delayed_consumer.errors import AuthError, FencedError, ServiceError, UnreachableError
+from delayed_consumer.errors import AuthError, ConfigError, FencedError, GaveUpError, ServiceError, UnreachableError
 
 # What a held record costs in memory beside its key, value and headers: measured at 240 bytes with
 # confluent-kafka 2.16, its columns in a run included.
@@ -65,7 +66,8 @@ class GroupListener(Protocol):
 
     def committed(self, offsets: Mapping[Partition, int], error: str | None) -> None: ...
 
-    def client_error(self, reason: str) -> None: ...
+    def client_error(self, reason: str) -> None:
+        """The client gets over it by itself."""
 
     def received_bytes(self, total: int) -> None: ...
 
@@ -115,6 +117,7 @@ class Source:
     """A subscribed consumer."""
 
     def __init__(self, properties: ClientProperties, logger: logging.Logger, listener: GroupListener) -> None:
+        """Raises ConfigError for properties that do not go together."""
         self._listener = listener
         self._failure: ServiceError | None = None
         callbacks: dict[str, Callable[..., None]] = {
@@ -123,8 +126,11 @@ class Source:
             "stats_cb": self._on_statistics,
         }
         strategy = str(properties["partition.assignment.strategy"])
-        self._incremental = properties.get("group.protocol") == "consumer" or strategy.startswith("cooperative")
-        self._consumer = Consumer(_for_protocol({**properties, **callbacks}), logger=logger)
+        self._incremental = _is_new_protocol(properties) or strategy.startswith("cooperative")
+        try:
+            self._consumer = Consumer(_for_protocol({**properties, **callbacks}), logger=logger)
+        except KafkaException as error:
+            raise ConfigError([f"KAFKA_CONF_*: {error.args[0].str()}"]) from error
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Joins the group while it is read. A topic that starts with ``^`` is a regular expression."""
@@ -174,32 +180,43 @@ class Source:
 
     def commit_stored(self) -> None:
         """Commits what is stored without waiting; the result comes through the listener."""
-        try:
-            self._consumer.commit(asynchronous=True)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError._NO_OFFSET:
-                raise
+        self._consumer.commit(asynchronous=True)
 
-    def commit_now(self, partition: Partition, offset: int) -> None:
-        """Commits one offset and waits for the broker's answer. Raises UnreachableError when it has none."""
+    def commit_now(self, offsets: Mapping[Partition, int]) -> None:
+        """Commits these offsets, earlier ones than before included, and waits for the answer.
+
+        Raises UnreachableError when the brokers do not take them.
+        """
         with _answered():
-            self._consumer.commit(offsets=[TopicPartition(*partition, offset)], asynchronous=False)
+            _offsets(self._consumer.commit(offsets=_at(offsets, OFFSET_INVALID), asynchronous=False))
+
+    def commit_before_joining(self, offsets: Mapping[Partition, int]) -> None:
+        """Commits for a group that has no members; where it has some, they speak for it and nothing is committed.
+
+        Raises UnreachableError when the brokers do not answer.
+        """
+        try:
+            _offsets(self._consumer.commit(offsets=_at(offsets, OFFSET_INVALID), asynchronous=False))
+        except KafkaException as error:
+            if error.args[0].code() not in _HAS_MEMBERS:
+                raise translate(error.args[0]) or UnreachableError(error.args[0].str()) from error
 
     def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
         """The group's committed offsets; None where it has none. Raises UnreachableError without an answer."""
         with _answered():
             answers = self._consumer.committed([TopicPartition(*one) for one in partitions], timeout=timeout_s)
-        return {one: offset if offset >= 0 else None for one, offset in _offsets(answers).items()}
+            return {one: offset if offset >= 0 else None for one, offset in _offsets(answers).items()}
 
     def log_ranges(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
-        """The first offset and the end of each log. Raises UnreachableError without an answer.
+        """The first offset and the end of each log; a leader that is away leaves its own out.
 
         Two requests a broker for all: get_watermark_offsets would be one a partition, each behind a long poll.
+        Raises UnreachableError without an answer.
         """
         wanted = list(partitions)
         firsts = self._look_up(wanted, _FIRST, timeout_s)
         ends = self._look_up(wanted, _END, timeout_s)
-        return {one: (firsts[one], ends[one]) for one in wanted}
+        return {one: (firsts[one], ends[one]) for one in wanted if one in firsts and one in ends}
 
     def member_id(self) -> str:
         """The group's name for us; empty before the first join."""
@@ -246,27 +263,29 @@ class Source:
             question = [TopicPartition(*one, time) for one in partitions]
             return _offsets(self._consumer.offsets_for_times(question, timeout=timeout_s))
 
-    def _sort(self, messages: Iterable[Message], reading: Reading) -> None:
-        topic, number = None, None
-        batch: list[Message] = []
+    def _sort(self, messages: Sequence[Message], reading: Reading) -> None:
+        """Into batches. The client hands over what it fetched, so neighbours are mostly of one partition."""
+        whose = [(message.topic(), message.partition(), message.error() is None) for message in messages]
+        starts = [index for index in range(len(whose)) if index == 0 or whose[index] != whose[index - 1]]
+        for start, end in pairwise([*starts, len(whose)]):
+            topic, number, is_record = whose[start]
+            if is_record:
+                batch = reading.batches.setdefault(Partition(str(topic), int(number or 0)), [])
+                batch.extend(messages[start:end])
+            else:
+                self._sort_events(messages[start:end], reading)
+
+    def _sort_events(self, messages: Iterable[Message], reading: Reading) -> None:
         for message in messages:
             error = message.error()
-            if error is not None:
-                self._sort_error(message, error, reading)
+            if error is None:
                 continue
-            if message.partition() != number or message.topic() != topic:
-                topic, number = message.topic(), message.partition()
-                batch = reading.batches.setdefault(Partition(str(topic), int(number or 0)), [])
-            batch.append(message)
-
-    def _sort_error(self, message: Message, error: KafkaError, reading: Reading) -> None:
-        code = error.code()
-        if code == KafkaError._PARTITION_EOF:
-            reading.ends[_partition_of(message)] = int(message.offset() or 0)
-        elif code == KafkaError._AUTO_OFFSET_RESET:
-            reading.without_offset.append(_partition_of(message))
-        else:
-            self._on_error(error)
+            if error.code() == KafkaError._PARTITION_EOF:
+                reading.ends[_partition_of(message)] = int(message.offset() or 0)
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                reading.without_offset.append(_partition_of(message))
+            else:
+                self._on_error(error)
 
     def _on_error(self, error: KafkaError) -> None:
         failure = translate(error)
@@ -278,7 +297,11 @@ class Source:
         if error is not None and error.code() == KafkaError._NO_OFFSET:
             error = None  # there was nothing to commit
         failed = error or next((one.error for one in partitions if one.error is not None), None)
-        offsets = {Partition(one.topic, one.partition): one.offset for one in partitions if one.error is None}
+        offsets = {  # partitions of which nothing was stored are listed too, with a negative offset
+            Partition(one.topic, one.partition): one.offset
+            for one in partitions
+            if one.error is None and one.offset >= 0
+        }
         self._listener.committed({} if error else offsets, failed.str() if failed else None)
 
     def _on_statistics(self, statistics: str) -> None:
@@ -299,20 +322,39 @@ class Source:
         self._listener.lost(_named(partitions))
 
 
-def memory_bytes(message: Message) -> int:
-    """What holding this record costs in memory."""
-    size = RECORD_OVERHEAD_BYTES + len(message)
-    key = message.key()
-    if key is not None:
-        size += len(key)
-    headers: Any = message.headers()  # typed as a dict too; it is a list of pairs
-    if headers:
-        size += sum(HEADER_OVERHEAD_BYTES + len(name) + len(value or b"") for name, value in headers)
-    return size
+def memory_sizes(messages: Sequence[Message]) -> list[int]:
+    """What holding each of these records costs in memory, in bytes.
+
+    Raises:
+        GaveUpError: a header's name is not UTF-8; to look at the record again would crash the process.
+    """
+    sizes: list[int] = []
+    try:
+        # One expression and no call a record: this is a fifth of what reading a record costs.
+        sizes.extend(
+            RECORD_OVERHEAD_BYTES
+            + len(message)
+            + (len(key) if (key := message.key()) else 0)
+            + (_headers_bytes(headers) if (headers := message.headers()) else 0)
+            for message in messages
+        )
+    except SystemError as error:  # confluent-kafka 2.16; its next call returns a list with a null pointer in it
+        unreadable = messages[len(sizes)]
+        where = f"{_partition_of(unreadable)} offset {unreadable.offset()}"
+        raise GaveUpError(f"{where}: a header has a name that is not UTF-8, which the client cannot read") from error
+    return sizes
+
+
+def _headers_bytes(headers: Any) -> int:
+    """``headers`` is typed as a dict too; the client gives a list of pairs."""
+    return sum(HEADER_OVERHEAD_BYTES + len(name) + len(value or b"") for name, value in headers)
 
 
 _FENCED = {KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID, KafkaError._FENCED}
+_HAS_MEMBERS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
 _DENIED = {
+    KafkaError._AUTHENTICATION,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
@@ -352,23 +394,29 @@ def _partition_of(message: Message) -> Partition:
     return Partition(str(message.topic()), int(message.partition() or 0))
 
 
+def _is_new_protocol(properties: ClientProperties) -> bool:
+    return str(properties.get("group.protocol")).lower() == "consumer"
+
+
 def _for_protocol(properties: dict[str, Any]) -> dict[str, Any]:
     """Without what the new group protocol leaves to the brokers: librdkafka refuses it."""
-    if properties.get("group.protocol") != "consumer":
+    if not _is_new_protocol(properties):
         return properties
     return {name: value for name, value in properties.items() if name != "partition.assignment.strategy"}
 
 
-def _at(offsets: Mapping[Partition, int | None], when_none: int) -> list[TopicPartition]:
+def _at(offsets: Mapping[Partition, int] | Mapping[Partition, int | None], when_none: int) -> list[TopicPartition]:
     return [TopicPartition(*one, when_none if offset is None else offset) for one, offset in offsets.items()]
 
 
-def _offsets(answers: Iterable[TopicPartition]) -> dict[Partition, int]:
+def _offsets(answers: Iterable[TopicPartition] | None) -> dict[Partition, int]:
+    """What was answered; a partition whose leader had no answer is left out. Raises what ends the service."""
     offsets = {}
-    for one in answers:
-        if one.error is not None:
-            raise translate(one.error) or UnreachableError(one.error.str())
-        offsets[Partition(one.topic, one.partition)] = one.offset
+    for one in answers or ():
+        if one.error is None:
+            offsets[Partition(one.topic, one.partition)] = one.offset
+        elif (failure := translate(one.error)) is not None:
+            raise failure
     return offsets
 
 

@@ -87,9 +87,10 @@ def test_the_package_does_not_need_what_is_around_it() -> None:
 def test_only_commands_write_to_stdout() -> None:
     """stdout carries records and nothing else."""
     assert {name for name in MODULES if uses(name, "sys.stdout", "sys.__stdout__")} <= STDOUT_OWNERS
-    calls = {(name, ast.unparse(node.func)) for name in MODULES for node in ast.walk(tree(name)) if is_call(node)}
+    calls = {
+        (name, ast.unparse(node.func))
+        for name in MODULES
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Call)
+    }
     assert not {name for name, function in calls if function in {"print", "input"}}
-
-
-def is_call(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call)

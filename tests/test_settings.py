@@ -444,8 +444,9 @@ def test_properties_go_to_the_clients_that_have_them() -> None:
         "client.id": "a",
         "socket.keepalive.enable": "true",
     }
-    assert settings.consumer_pass_through() == {"session.timeout.ms": "6000"}
-    assert settings.producer_pass_through() == {"linger.ms": "5"}
+    common = settings.client_config()
+    assert settings.consumer_config() == {**common, "session.timeout.ms": "6000"}
+    assert settings.producer_config() == {**common, "linger.ms": "5"}
 
 
 def test_no_property_belongs_to_two_kinds_or_is_refused_and_sorted() -> None:

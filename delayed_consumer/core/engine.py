@@ -96,8 +96,14 @@ class Engine:
             self._look_again()
 
     def moved(self, offsets: Mapping[Partition, int | None]) -> None:
-        """The client was told to read on at these offsets, as it knew none that is in the log; None: at its start."""
+        """The client was told to read on at these offsets, as it knew none that is in the log; None: at its start.
+
+        Where that is before what was read already, it is another log: what is held of the former one is dropped.
+        """
         for partition, offset in offsets.items():
+            one = self._assignments[partition]
+            if one.position is not None and (offset or 0) < one.position:
+                self.assign([partition])
             self._assignments[partition].position = offset
         self._look_again()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 from delayed_consumer.core.engine import InFlightLimit
-from delayed_consumer.core.records import Run
+from delayed_consumer.core.records import Partition, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,12 @@ class Sink(Protocol):
 
     def outcomes(self) -> list[Outcome]:
         """What has ended since the last call."""
+
+    def forget(self, partitions: Collection[Partition]) -> list[Run]:
+        """These partitions are no longer ours: drops the runs of them that it has not begun, and returns those.
+
+        What it has begun may still end, with an outcome.
+        """
 
     def close(self) -> None:
         """Lets go of what it holds; what has not ended by now is given up."""

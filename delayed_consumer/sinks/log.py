@@ -7,13 +7,14 @@ import os
 import select
 import stat
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from delayed_consumer.core.engine import InFlightLimit
-from delayed_consumer.core.records import Run
+from delayed_consumer.core.records import Partition, Run
 from delayed_consumer.sinks import Outcome
 
 # A pipe that poll() calls writable takes this much without blocking (POSIX); it holds 16 times that.
@@ -22,22 +23,26 @@ _NEVER_BLOCKS_BYTES = select.PIPE_BUF
 
 @dataclass(slots=True)
 class _Lines:
-    """The lines of one run, and how much of them is written."""
+    """The lines of the run that is being written, and how much of them is."""
 
     run: Run
     data: bytes
-    failure: str | None  # why the record behind the last line could not be made one
     written: int = 0
 
     @property
     def records_written(self) -> int:
         return self.data.count(b"\n", 0, self.written)
 
+    @property
+    def in_mid_line(self) -> bool:
+        return self.written > 0 and self.data[self.written - 1 : self.written] != b"\n"
+
 
 class LogSink:
     """Writes to a file descriptor, never waiting for its reader.
 
-    A slow reader makes runs stay in flight, so the hold fills and reading stops; the loop goes on.
+    A slow reader makes runs stay in flight, so the hold fills and reading stops; the loop goes on. Only the first run
+    is made into lines, which the hold does not count.
     The descriptor is not made non-blocking: that would change it for every process that shares it.
     """
 
@@ -48,29 +53,44 @@ class LogSink:
         self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._writable = select.poll()
         self._writable.register(descriptor, select.POLLOUT)
-        self._unwritten: deque[_Lines] = deque()
+        self._waiting: deque[tuple[Run, float]] = deque()  # and when it was delivered
+        self._lines: _Lines | None = None
 
     def deliver(self, run: Run, delivered_ms: float) -> None:
-        self._unwritten.append(_encode(run, delivered_ms))
+        self._waiting.append((run, delivered_ms))
 
     def outcomes(self) -> list[Outcome]:
-        ended = []
-        while self._unwritten:
-            lines = self._unwritten[0]
+        ended: list[Outcome] = []
+        while (lines := self._next_lines()) is not None:
             try:
                 self._write(lines)
             except OSError as error:
-                lines.failure = f"cannot write to stdout: {error.strerror}"
-            if lines.written < len(lines.data) and lines.failure is None:
+                return [*ended, *self._give_up(lines, f"cannot write to stdout: {error.strerror}")]
+            if lines.written < len(lines.data):
                 break
-            self._unwritten.popleft()
-            ended.append(Outcome(lines.run, lines.records_written, lines.failure))
-            if lines.failure is not None:
-                self._unwritten.clear()  # what comes behind a failed record waits for it
+            ended.append(Outcome(lines.run, len(lines.run)))
+            self._lines = None
         return ended
 
+    def forget(self, partitions: Collection[Partition]) -> list[Run]:
+        dropped = [run for run, _ in self._waiting if run.partition in partitions]
+        self._waiting = deque(one for one in self._waiting if one[0].partition not in partitions)
+        lines = self._lines
+        # A line that is half written is completed, or the next one would be glued to it.
+        if lines is not None and lines.run.partition in partitions and not lines.in_mid_line:
+            dropped.append(lines.run)
+            self._lines = None
+        return dropped
+
     def close(self) -> None:
-        self._unwritten.clear()
+        self._waiting.clear()
+        self._lines = None
+
+    def _next_lines(self) -> _Lines | None:
+        if self._lines is None and self._waiting:
+            run, delivered_ms = self._waiting.popleft()
+            self._lines = _Lines(run, b"".join([_line(run, index, delivered_ms) for index in range(len(run))]))
+        return self._lines
 
     def _write(self, lines: _Lines) -> None:
         """Writes what can be written without waiting for the reader."""
@@ -79,17 +99,15 @@ class LogSink:
         while lines.written < len(view) and (self._is_file or self._writable.poll(0)):
             lines.written += os.write(self._descriptor, view[lines.written : lines.written + step])
 
-
-def _encode(run: Run, delivered_ms: float) -> _Lines:
-    lines = []
-    failure = None
-    for index in range(len(run)):
-        try:
-            lines.append(_line(run, index, delivered_ms))
-        except ValueError as error:  # a header name that is not UTF-8
-            failure = str(error)
-            break
-    return _Lines(run, b"".join(lines), failure)
+    def _give_up(self, lines: _Lines, failure: str) -> list[Outcome]:
+        """What comes behind a record that failed has failed with it."""
+        if self._is_file and lines.in_mid_line:
+            # A disk that is full: the next line would be glued to this one, and both be lost to whoever reads lines.
+            whole = lines.data.rfind(b"\n", 0, lines.written) + 1
+            os.ftruncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_END) - (lines.written - whole))
+        given_up = [Outcome(run, 0, failure) for run, _ in self._waiting]
+        self.close()
+        return [Outcome(lines.run, lines.records_written, failure), *given_up]
 
 
 def _line(run: Run, index: int, delivered_ms: float) -> bytes:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Literal
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from delayed_consumer.core.engine import InFlightLimit
-from delayed_consumer.core.records import Run
+from delayed_consumer.core.records import Partition, Run
+from delayed_consumer.errors import ConfigError
 from delayed_consumer.sinks import Outcome
 
 _ANY_PARTITION = -1
@@ -77,11 +78,14 @@ class TopicSink:
         timestamp: Literal["delivery", "source"],
         logger: logging.Logger,
     ) -> None:
-        """``partitions``: how many the target topic has."""
+        """``partitions``: how many the target topic has. Raises ConfigError for properties that do not go together."""
         self._topic = topic
         self._partitions = partitions
         self._keeps_timestamp = timestamp == "source"
-        self._producer = Producer(dict(properties), logger=logger)
+        try:
+            self._producer = Producer(dict(properties), logger=logger)
+        except KafkaException as error:
+            raise ConfigError([f"KAFKA_CONF_*: {_reason(error)}"]) from error
         self._relays: deque[_Relay] = deque()
 
     def deliver(self, run: Run, delivered_ms: float) -> None:
@@ -95,6 +99,11 @@ class TopicSink:
         if ended:
             self._relays = deque(relay for relay in self._relays if not relay.ended)
         return ended
+
+    def forget(self, partitions: Collection[Partition]) -> list[Run]:
+        dropped = [relay for relay in self._relays if relay.run.partition in partitions and not relay.produced]
+        self._relays = deque(relay for relay in self._relays if relay not in dropped)
+        return [relay.run for relay in dropped]
 
     def close(self) -> None:
         """What is not acknowledged by now may still arrive: it was not counted as done."""

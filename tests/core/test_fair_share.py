@@ -95,9 +95,9 @@ def test_the_hold_is_bounded_while_nothing_is_done(
     client = client_of(limits, partitions, far, fetch_records)
     while client.step():
         client.engine.take_due(NOW_MS)
-    records = sum(client.read_offsets.values())
-    assert records <= limits.max_records
-    assert records * SIZE <= limits.max_bytes
+        records = sum(client.read_offsets.values())
+        assert records <= limits.max_records
+        assert records * SIZE <= limits.max_bytes
 
 
 def client_of(limits: Limits, partitions: int, far: set[int], fetch_records: int) -> Backlog:

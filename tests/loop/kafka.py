@@ -79,14 +79,23 @@ class FakeKafka:
         log = self.logs[partition]
         timestamp = (TIMESTAMP_CREATE_TIME, int(timestamp_ms))
         where: dict[str, Any] = {"topic": partition.topic, "partition": partition.number, "offset": log.end}
-        log.messages.append(Message(**where, value=value, key=key, headers=headers, timestamp=timestamp))
+        where |= {"headers": headers}
+        log.messages.append(Message(**where, value=value, key=key, timestamp=timestamp))
         log.end += 1
+
+    def recreate(self, partition: Partition) -> None:
+        """As a topic that was deleted and made again."""
+        self.logs[partition] = Log()
 
     def delete_before(self, partition: Partition, offset: int) -> None:
         """As retention does."""
         log = self.logs[partition]
         log.first = offset
         log.messages = [one for one in log.messages if (one.offset() or 0) >= offset]
+
+    def make_again(self, partition: Partition) -> None:
+        """Another log under the same name, as after the topic was deleted."""
+        self.logs[partition] = Log()
 
     def consumer(self, properties: dict[str, Any], logger: object = None) -> FakeConsumer:
         """Stands in for the client's constructor."""
@@ -186,15 +195,18 @@ class FakeConsumer:
             else:
                 self._kafka.refused_stores.append(one)
 
-    def commit(self, offsets: Sequence[TopicPartition] | None = None, *, asynchronous: bool) -> None:
+    def commit(
+        self, offsets: Sequence[TopicPartition] | None = None, *, asynchronous: bool
+    ) -> Sequence[TopicPartition] | None:
         if offsets is None:
             assert asynchronous
             self._send_commit(even_if_empty=True)
-            return
+            return None
         self._ask()
         committed = {_named(one): one.offset for one in offsets}
         self._kafka.committed.update(committed)
         self._kafka.commits.append(committed)
+        return offsets
 
     def committed(self, partitions: Iterable[TopicPartition], timeout: float) -> list[TopicPartition]:
         self._ask()
@@ -314,7 +326,7 @@ class FakeConsumer:
 
     def _fill(self) -> None:
         """Fetches of all partitions in turn, until the one queue is full."""
-        while len(self._queue) < QUEUE_RECORDS and any([self._fetch(one) for one in self._fetches]):
+        while len(self._queue) < QUEUE_RECORDS and sum([self._fetch(one) for one in self._fetches]):  # each of them
             pass
 
     def _fetch(self, one: Partition) -> bool:

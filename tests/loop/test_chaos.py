@@ -79,9 +79,7 @@ def lives(delivered: list[Delivered]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("number", range(10))
-def test_nothing_is_lost_or_skipped_or_early_whatever_happens(
-    world: World, dice: random.Random, number: int
-) -> None:
+def test_nothing_is_lost_or_skipped_or_early_whatever_happens(world: World, dice: random.Random, number: int) -> None:
     world.setup.delay_ms = DELAY_MS
     world.setup.max_records = dice.choice((200, 5_000))
     world.setup.commit_every_records = dice.choice((0, 1, 50))

@@ -72,7 +72,7 @@ def test_a_clock_that_is_set_back_does_not_blind_the_watchdog(world: World) -> N
     world.run_for(1_000)
     world.client.paused.add(orders)
     world.kafka.produce(orders, START_MS - DELAY_MS - 2 * HOUR_MS)
-    world.reporter.note({orders: LogEnd(end=1, due_end=1)})
+    world.reporter.note({orders: LogEnd(end=1, due_end=1, committed=None)})
     world.reporter.look()
     world.run_for(1_000)
     world.clock.set_by(-HOUR_MS)

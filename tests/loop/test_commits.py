@@ -141,17 +141,6 @@ def test_a_failed_record_stops_with_its_coordinates_and_commits_what_is_before_i
     assert world.metrics.totals()["delivered"] == 6
 
 
-def test_what_a_sink_raises_is_a_failed_record_and_not_a_bug_of_the_loop(world: World) -> None:
-    orders, *_ = world.kafka.create("orders", 1)
-    world.kafka.produce(orders, START_MS - DELAY_MS)
-    world.sink.raising = ValueError("no")
-    world.start()
-    with pytest.raises(GaveUpError, match=r"^orders\[0\] offset 0: ValueError: no$"):
-        world.run_for(1_000)
-    world.stop()
-    assert world.kafka.committed == {orders: 0}
-
-
 def test_a_run_that_ends_before_an_earlier_one_moves_nothing(world: World) -> None:
     first, second = world.kafka.create("orders", 2)
     world.sink.in_flight_limit = InFlightLimit(runs=4, records_per_run=1)

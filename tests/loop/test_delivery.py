@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from delayed_consumer.core.due import FuturePolicy
@@ -29,7 +31,7 @@ def test_records_that_come_in_while_it_runs_are_delivered_at_their_due_milliseco
     for number in range(40):
         partition = partitions[number % 3]  # one of the four stays empty
         at_ms = 137 * number
-        world.clock.after(at_ms, lambda at_ms=at_ms, to=partition: world.kafka.produce(to, START_MS + at_ms))
+        world.clock.after(at_ms, partial(world.kafka.produce, partition, START_MS + at_ms))
     world.start()
     world.run_for(40 * 137 + 10_000)
     assert world.lateness_ms() == [0.0] * 40
@@ -43,7 +45,7 @@ def test_a_record_with_a_short_delay_is_delivered_as_soon_as_it_is_due(world: Wo
     for number in range(20):
         at_ms = 1_000 + 77 * number
         to = partitions[number % 2]
-        world.clock.after(at_ms, lambda at_ms=at_ms, to=to: world.kafka.produce(to, START_MS + at_ms))
+        world.clock.after(at_ms, partial(world.kafka.produce, to, START_MS + at_ms))
     world.start()
     world.run_for(10_000)
     assert world.lateness_ms() == [0.0] * 20

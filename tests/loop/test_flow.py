@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from confluent_kafka import KafkaError
 
 from delayed_consumer.snapshot import LogEnd
@@ -103,7 +105,7 @@ def test_a_shorter_delay_beside_a_longer_one_is_not_kept_waiting_behind_it(world
         world.kafka.produce(slow, START_MS - DELAY_MS + 10 * number)
     world.start()
     for at_ms in range(2_000, 40_000, 1_000):
-        world.clock.after(at_ms, lambda at_ms=at_ms: world.kafka.produce(quick, START_MS + at_ms))
+        world.clock.after(at_ms, partial(world.kafka.produce, quick, START_MS + at_ms))
     world.run_for(50_000)
     assert [one.at_ms - one.due_ms for one in world.sink.delivered if one.partition == quick] == [0.0] * 38
 
@@ -141,7 +143,7 @@ def test_due_records_that_only_the_brokers_know_of_wake_the_watchdog(world: Worl
     world.kafka.produce(orders, START_MS - DELAY_MS)
     world.run_for(5_000)
     assert world.offsets(orders) == []
-    world.reporter.note({orders: LogEnd(end=1, due_end=1)})
+    world.reporter.note({orders: LogEnd(end=1, due_end=1, committed=None)})
     world.reporter.look()
     world.run_until(lambda: world.offsets(orders) == [0], 3_000)
     assert world.metrics.totals()["stuck_pauses"] == 1

@@ -21,9 +21,7 @@ from tests.loop.world import World
         (KafkaError.SASL_AUTHENTICATION_FAILED, AuthError),
     ],
 )
-def test_what_the_client_does_not_get_over_ends_the_service(
-    world: World, code: int, error: type[ServiceError]
-) -> None:
+def test_what_the_client_does_not_get_over_ends_the_service(world: World, code: int, error: type[ServiceError]) -> None:
     world.kafka.create("orders", 1)
     world.start()
     world.run_for(1_000)

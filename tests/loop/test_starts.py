@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from delayed_consumer.errors import DataLossError
 from tests.loop.clock import START_MS
@@ -102,6 +103,60 @@ def test_on_data_loss_continue_goes_on_at_the_earliest_record_and_counts(world: 
     assert world.metrics.totals()["data_loss"] == 4
     assert len(world.log.of("data_loss")) == 1
     assert world.kafka.committed == {orders: 10}
+
+
+def test_a_log_made_again_takes_back_what_was_committed_of_the_former_one(world: World) -> None:
+    """Or a crash, once the new log has grown beyond that offset, would lose what is before it."""
+    orders, *_ = world.kafka.create("orders", 1)
+    world.setup.on_data_loss = "continue"
+    for _ in range(10):
+        world.kafka.produce(orders, START_MS)
+    world.kafka.committed[orders] = 5
+    world.start()
+    world.run_for(1_000)
+    world.kafka.make_again(orders)
+    for _ in range(3):
+        world.kafka.produce(orders, START_MS)
+    before = len(world.kafka.commits)
+    world.run_for(DELAY_MS - 2_000)
+    assert world.kafka.commits[before:] == [{orders: 0}], "what was held of the former log is not committed"
+    world.run_for(2_000 + COMMIT_INTERVAL_MS)
+    assert world.offsets(orders) == [0, 1, 2]
+    assert world.kafka.committed == {orders: 3}
+
+
+def test_a_topic_that_was_made_again_is_read_and_committed_from_its_start(world: World) -> None:
+    orders, *_ = world.kafka.create("orders", 1)
+    world.setup.on_data_loss = "continue"
+    for _ in range(5):
+        world.kafka.produce(orders, START_MS - DELAY_MS)
+    world.start()
+    world.run_for(COMMIT_INTERVAL_MS + 100)
+    assert world.kafka.committed == {orders: 5}
+    world.kafka.recreate(orders)
+    for _ in range(2):
+        world.kafka.produce(orders, START_MS - DELAY_MS + 20_000)
+    world.client.must_give_up([orders])
+    world.client.is_given([orders])
+    world.run_for(COMMIT_INTERVAL_MS)
+    assert world.kafka.committed == {orders: 0}, "the periodic commit would never go back"
+    world.run_for(20_000)
+    assert world.offsets(orders) == [0, 1, 2, 3, 4, 0, 1]
+    assert world.kafka.committed == {orders: 2}
+
+
+def test_what_is_held_of_a_topic_that_was_made_again_is_dropped(world: World) -> None:
+    orders, *_ = world.kafka.create("orders", 1)
+    world.setup.on_data_loss = "continue"
+    for _ in range(5):
+        world.kafka.produce(orders, START_MS - DELAY_MS + 20_000)
+    world.start()
+    world.run_for(1_000)
+    world.kafka.recreate(orders)
+    world.kafka.produce(orders, START_MS - DELAY_MS + 20_000, b"new")
+    world.client.resume([TopicPartition(*orders)])  # the client looks sooner than it was asked to
+    world.run_for(30_000)
+    assert [one.message.value() for one in world.sink.delivered] == [b"new"]
 
 
 def test_records_deleted_while_their_partition_was_paused_are_noticed(world: World) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from confluent_kafka import Message
@@ -18,7 +18,7 @@ from delayed_consumer.dispatch import Dispatcher
 from delayed_consumer.events import Events
 from delayed_consumer.loop import Loop
 from delayed_consumer.metrics import Metrics
-from delayed_consumer.positions import Positions, new_to_the_group
+from delayed_consumer.positions import Positions, anchor_new_group
 from delayed_consumer.reporter import Reporter
 from delayed_consumer.sinks import Outcome
 from delayed_consumer.source import Source, consumer_properties
@@ -50,15 +50,12 @@ class RecordingSink:
         self.takes_ms: dict[Partition, float] = {}
         self.stuck: set[Partition] = set()
         self.failing: dict[tuple[Partition, int], str] = {}
-        self.raising: Exception | None = None
         self.delivered: list[Delivered] = []
         self.life = 0
         self._clock = clock
         self._working: list[tuple[float, Run]] = []
 
     def deliver(self, run: Run, delivered_ms: float) -> None:
-        if self.raising is not None:
-            raise self.raising
         now_ms = self._clock.now_ms()
         for offset, due_ms, message in zip(run.offsets, run.due_ms, run.messages, strict=True):
             self.delivered.append(Delivered(run.partition, offset, due_ms, now_ms, self.life, message))
@@ -71,6 +68,10 @@ class RecordingSink:
         ended = [one for one in self._working if one[0] <= now_ms and one[1].partition not in self.stuck]
         self._working = [one for one in self._working if one not in ended]
         return [self._outcome(run) for _, run in ended]
+
+    def forget(self, partitions: Collection[Partition]) -> list[Run]:
+        """All that it was handed it has begun."""
+        return []
 
     def close(self) -> None:
         self._working.clear()
@@ -106,7 +107,7 @@ class Setup:
     lookahead_ms: float = 4_000.0
     max_records: int = 200_000
     max_bytes: int = 64 * 1024 * 1024
-    future: FuturePolicy = FuturePolicy(86_400_000, "wait")
+    future: FuturePolicy = field(default_factory=lambda: FuturePolicy(86_400_000, "wait"))
     commit_every_records: int = 0
     start_from: Literal["earliest", "latest"] = "earliest"
     on_data_loss: Literal["stop", "continue"] = "stop"
@@ -148,10 +149,12 @@ class World:
             self._events,
             source=self._source,
             delivery=lambda source: AtLeastOnce(dispatcher, source, self.setup.commit_every_records),
-            positions=self._positions,
+            positions=lambda source: Positions(source, self.setup.on_data_loss),
             grace_ms=self.setup.grace_ms,
         )
         self.reporter = Reporter(self.loop, self.engine, limits, self.clock, StatusBoard(), self._events)
+        if self.setup.start_from == "latest":
+            anchor_new_group(self.loop.source, list(self.kafka.logs))
         self.loop.source.subscribe(["any"])
         self.client.is_given(partitions or self.kafka.logs)
 
@@ -185,9 +188,7 @@ class World:
 
     def offsets(self, partition: Partition, life: int | None = None) -> list[int]:
         """What was delivered of a partition, in the order it was."""
-        return [
-            one.offset for one in self.sink.delivered if one.partition == partition and life in (None, one.life)
-        ]
+        return [one.offset for one in self.sink.delivered if one.partition == partition and life in (None, one.life)]
 
     def lateness_ms(self) -> list[float]:
         return [one.at_ms - one.due_ms for one in self.sink.delivered]
@@ -213,8 +214,3 @@ class World:
             hold_max_bytes=self.setup.max_bytes,
         )
         return Source(properties, self._logger, loop)
-
-    def _positions(self, source: Source) -> Positions:
-        known = list(self.kafka.logs)
-        from_latest = new_to_the_group(source, known) if self.setup.start_from == "latest" else ()
-        return Positions(source, from_latest, self.setup.on_data_loss)

@@ -27,7 +27,8 @@ def message(
 ) -> Message:
     where: dict[str, Any] = {"topic": partition.topic, "partition": partition.number, "offset": offset}
     timestamp = (TIMESTAMP_CREATE_TIME, timestamp_ms)
-    return Message(**where, value=value, key=key, headers=headers, timestamp=timestamp)
+    where |= {"headers": headers}
+    return Message(**where, value=value, key=key, timestamp=timestamp)
 
 
 def run_of(*messages: Message, first_offset: int = 0, partition: Partition = ORDERS) -> Run:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delayed_consumer.sinks import Outcome
 from delayed_consumer.sinks.log import LogSink
 from tests.sinks.making import TIMESTAMP_MS, message, results, run_of
 
@@ -145,7 +148,7 @@ def test_a_reader_who_does_not_read_blocks_nobody_and_gets_everything_later(pipe
     sink.deliver(run_of(message(b"last"), first_offset=len(records)), DELIVERED_MS)
     assert sink.outcomes() == []
     assert sink.outcomes() == []
-    outcomes = []
+    outcomes: list[Outcome] = []
     while len(outcomes) < 2:
         pipe.read()
         outcomes += sink.outcomes()
@@ -167,13 +170,47 @@ def test_a_reader_who_leaves_is_a_failure_and_only_whole_lines_count(pipe: Pipe)
     assert (done, failure) == (whole_lines, "cannot write to stdout: Broken pipe")
 
 
-def test_what_waits_behind_a_failure_is_not_written(pipe: Pipe) -> None:
+def test_what_waits_behind_a_failure_fails_with_it(pipe: Pipe) -> None:
     sink = LogSink(pipe.writer)
     pipe.leave()
     sink.deliver(run_of(message()), DELIVERED_MS)
     sink.deliver(run_of(message(), first_offset=1), DELIVERED_MS)
-    assert results(sink.outcomes()) == [(0, "cannot write to stdout: Broken pipe")]
+    assert results(sink.outcomes()) == [(0, "cannot write to stdout: Broken pipe")] * 2
     assert sink.outcomes() == []
+
+
+def test_what_was_not_begun_of_a_partition_that_was_given_up_is_dropped(pipe: Pipe) -> None:
+    """The line that is half written is completed: the next one would be glued to it."""
+    sink = LogSink(pipe.writer)
+    begun, waiting = run_of(message(b"x" * 300_000)), run_of(message(b"y"), first_offset=1)
+    for run in (begun, waiting):
+        sink.deliver(run, DELIVERED_MS)
+    assert sink.outcomes() == []
+    assert sink.forget({begun.partition}) == [waiting]
+    ended: list[Outcome] = []
+    while not ended:
+        pipe.read()
+        ended = sink.outcomes()
+    pipe.read()
+    assert results(ended) == [(1, None)]
+    assert [line["value"][0] for line in pipe.lines] == ["x"]
+
+
+def test_a_line_cut_off_by_a_full_disk_is_taken_back(tmp_path: Path) -> None:
+    """The next life appends to the file: its first line would be glued to the fragment."""
+    path = tmp_path / "records.jsonl"
+    with path.open("ab") as file:
+        sink = LogSink(file.fileno())
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limit[1]))
+        try:
+            sink.deliver(run_of(message(b"a" * 300), message(b"b" * 300), message(b"c" * 900)), DELIVERED_MS)
+            (outcome,) = sink.outcomes()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert (outcome.done, outcome.failure) == (2, "cannot write to stdout: File too large")
+    assert [json.loads(line)["value"][0] for line in path.read_bytes().splitlines()] == ["a", "b"]
 
 
 def test_a_file_takes_everything_at_once(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Measures the service from outside on a real Kafka: ``python -m load --help``."""
