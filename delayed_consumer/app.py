@@ -150,7 +150,7 @@ class Service:
         parts.callback(self._leave, loop, reporter)
         if settings.start_from == "latest":
             partitions = [Partition(topic, number) for topic, count in topics.items() for number in range(count)]
-            self._until_answered(lambda: anchor_new_group(loop.source, partitions))
+            self._events.anchored(self._until_answered(lambda: anchor_new_group(loop.source, partitions)))
         schedule = Schedule()
         parts.callback(schedule.close)
         Jobs(settings, probe, reporter, self.board, self._clock, self._events).put_on(schedule)

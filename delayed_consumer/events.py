@@ -135,6 +135,11 @@ class Events:
         words = ", ".join(f"{one} at {_offset(start.offset)}" for one, start in list(starts.items())[:MOST_LISTED])
         self._info("started_at", f"reading {words}{_more(len(starts))}")
 
+    def anchored(self, offsets: Mapping[Partition, int]) -> None:
+        if offsets:
+            where = ", ".join(f"{partition} at {offset}" for partition, offset in list(offsets.items())[:MOST_LISTED])
+            self._info("anchored", f"a new group, committed at the latest: {where}{_more(len(offsets))}")
+
     def no_positions(self, partitions: Collection[Partition], reason: str, steady_ms: float) -> None:
         if self._may_repeat("positions", steady_ms):
             self._warn("no_positions", f"cannot ask where to start reading {_listed(partitions)} yet: {reason}")

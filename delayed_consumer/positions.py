@@ -77,8 +77,8 @@ class Positions:
         return Start(first, lost=first - wanted if wanted < first else wanted - end, another_log=wanted > end)
 
 
-def anchor_new_group(offsets: Offsets, partitions: Collection[Partition]) -> None:
-    """START_FROM=latest: commits the ends of all logs if the group has committed nothing yet.
+def anchor_new_group(offsets: Offsets, partitions: Collection[Partition]) -> dict[Partition, int]:
+    """START_FROM=latest: commits the ends of all logs if the group has committed nothing yet. Returns what it did.
 
     Before joining and in one request, so that it is done wholly or not at all, and a crash before the first delivery
     cannot start at a later "latest". A partition without a commit was then added later, and is read from its start:
@@ -88,6 +88,9 @@ def anchor_new_group(offsets: Offsets, partitions: Collection[Partition]) -> Non
         UnreachableError: no answer.
     """
     committed = offsets.committed(partitions, START_TIMEOUT_S)
+    anchors: dict[Partition, int] = {}
     if all(offset is None for offset in committed.values()):
         ranges = offsets.log_ranges(partitions, START_TIMEOUT_S)
-        offsets.commit_before_joining({partition: end for partition, (_, end) in ranges.items()})
+        anchors = {partition: end for partition, (_, end) in ranges.items()}
+        offsets.commit_before_joining(anchors)
+    return anchors

@@ -8,17 +8,17 @@ from tests.conftest import Kafka, ServiceStarter
 from tests.support.service import ServiceProcess
 from tests.support.topics import Record, Topic, admin, committed, create_topic, now_ms
 
-KEPT_FROM = 1200
-END = 1500
-READ_AT_ONCE = 500  # further ahead than the look-ahead, so the service reads no more and pauses
+KEPT_FROM = 4800
+END = 5000
+HOLDS = 500
+VALUE = b"x" * 2000  # so that most of the log fits neither into the hold nor into the client's queue
 
 
-def waiting_topic(kafka: Kafka, waits_ms: int) -> Topic:
-    """Records that fall due in ``waits_ms``; the service holds only the first of them."""
+def waiting_topic(kafka: Kafka) -> Topic:
+    """Records that fall due in 6 s."""
     topic = create_topic(kafka.bootstrap)
-    at_ms = now_ms() + waits_ms
-    topic.produce(*(Record(at_ms) for _ in range(READ_AT_ONCE)))
-    topic.produce(*(Record(at_ms + 1000) for _ in range(END - READ_AT_ONCE)))
+    at_ms = now_ms() + 6000
+    topic.produce(*(Record(at_ms, VALUE) for _ in range(END)))
     return topic
 
 
@@ -29,23 +29,18 @@ def delete_before(topic: Topic, offset: int) -> None:
         future.result(10)
 
 
-def wait_until_paused_in_mid_log(service: ServiceProcess) -> int:
-    """The position at which it will read on."""
-    one = service.wait_until(
-        lambda: next((one for one in service.partitions().values() if one["state"] == "paused"), None)
-    )
-    position: int = one["position"]
-    assert position < KEPT_FROM
-    return position
+def full(service: ServiceProcess) -> bool:
+    return sum(one["held"] for one in service.partitions().values()) >= HOLDS
 
 
 def test_records_deleted_while_waiting_stop_the_service_or_are_counted(kafka: Kafka, start: ServiceStarter) -> None:
     """ON_DATA_LOSS=stop and =continue side by side: both wait."""
-    stops, continues = waiting_topic(kafka, 14_000), waiting_topic(kafka, 14_000)
-    stopping = start(stops, DELAY_SECONDS=0, COMMIT_INTERVAL_SECONDS=1)
-    continuing = start(continues, DELAY_SECONDS=0, ON_DATA_LOSS="continue")
-    wait_until_paused_in_mid_log(stopping)
-    position = wait_until_paused_in_mid_log(continuing)
+    stops, continues = waiting_topic(kafka), waiting_topic(kafka)
+    settings = {"DELAY_SECONDS": 0, "HOLD_MAX_RECORDS": HOLDS}
+    stopping = start(stops, **settings, COMMIT_INTERVAL_SECONDS=1)
+    continuing = start(continues, **settings, ON_DATA_LOSS="continue")
+    continuing.wait_until(lambda: full(continuing))
+    stopping.wait_until(lambda: full(stopping))
     stopping.wait_until(lambda: committed(stops)[0] == 0)
     for topic in (stops, continues):
         delete_before(topic, KEPT_FROM)
@@ -59,8 +54,10 @@ def test_records_deleted_while_waiting_stop_the_service_or_are_counted(kafka: Ka
     assert not again.records
 
     continuing.wait_until(lambda: END - 1 in continuing.offsets())
-    assert continuing.offsets() == [*range(position), *range(KEPT_FROM, END)]
-    assert continuing.metric("data_loss_total") == KEPT_FROM - position
+    before = [offset for offset in continuing.offsets() if offset < KEPT_FROM]
+    assert HOLDS <= len(before) < KEPT_FROM
+    assert continuing.offsets() == [*range(len(before)), *range(KEPT_FROM, END)]
+    assert continuing.metric("data_loss_total") == KEPT_FROM - len(before)
     assert len(continuing.events("data_loss")) == 1
 
 

@@ -74,7 +74,7 @@ def test_a_topic_that_matches_later_is_read_from_its_start(kafka: Kafka, start: 
     prefix = unique("matched")
     present = create_topic(kafka.bootstrap, name=f"{prefix}-1")
     service = start(present, KAFKA_TOPICS=f"^{prefix}-[0-9]+$", DELAY_SECONDS=1, START_FROM="latest", **QUICK_DISCOVERY)
-    service.wait_for_event("started_at")
+    service.wait_for_event("anchored")
     create_topic(kafka.bootstrap, name=f"{prefix}-other")
     late = create_topic(kafka.bootstrap, name=f"{prefix}-2", partitions=2)
     late.produce(Record(now_ms(), b"late", partition=1))
@@ -85,7 +85,17 @@ def test_a_topic_that_matches_later_is_read_from_its_start(kafka: Kafka, start: 
     assert {one["topic"] for one in service.status()["partitions"]} == {present.name, late.name}
 
 
-@pytest.mark.parametrize("noticed", [True, False], ids=["noticed", "unnoticed"])
+UNNOTICED = pytest.param(
+    False,
+    id="unnoticed",
+    marks=pytest.mark.xfail(
+        reason="the client fetches by name: a log of the same name that already has the offset passes for the former one",
+        strict=True,
+    ),
+)
+
+
+@pytest.mark.parametrize("noticed", [pytest.param(True, id="noticed"), UNNOTICED])
 def test_a_topic_deleted_and_made_again_is_read_from_its_start(
     kafka: Kafka, start: ServiceStarter, noticed: bool
 ) -> None:
