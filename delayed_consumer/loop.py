@@ -154,13 +154,16 @@ class Loop:
             self._events.no_positions(self._without_offset, str(error), steady_ms)
 
     def _start_at(self, starts: Mapping[Partition, Start], positions: Mapping[Partition, int | None]) -> None:
+        back = {one: start.offset for one, start in starts.items() if start.another_log and start.offset is not None}
+        if back:
+            # The periodic commit never goes back. First, so that it is tried again until it is taken: a restart would
+            # skip what the new log has before the old offset. Stored too, or the old one would be committed again.
+            self.source.store(back.items())
+            self.source.commit_now(back)
         self.source.start_at({one: start.offset for one, start in starts.items()}, positions)
         self._without_offset -= starts.keys()
         self._engine.moved({one: start.offset for one, start in starts.items()})
         self._events.started_at(starts)
-        back = {one: start.offset for one, start in starts.items() if start.another_log and start.offset is not None}
-        if back:
-            self.source.commit_now(back)  # the periodic commit never goes back
 
     def _keep_time(self) -> None:
         self.turned_ms = self._clock.steady_ms()
@@ -186,8 +189,6 @@ class Loop:
                 self._events.unusual_timestamps(partition, due, self._clock.steady_ms())
         for partition, offset in reading.ends.items():
             self._engine.reached_end(partition, offset)
-        if reading.full:
-            self._engine.excuse_silence(now_ms)  # what a silent partition has to say may lie behind what was taken
         self._without_offset |= self._engine.positions().keys() & set(reading.without_offset)
 
     def _collect(self) -> None:

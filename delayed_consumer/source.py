@@ -47,7 +47,6 @@ class Reading:
     batches: dict[Partition, list[Message]] = field(default_factory=dict)
     ends: dict[Partition, int] = field(default_factory=dict)  # the log ended at this offset
     without_offset: list[Partition] = field(default_factory=list)  # no commit, or it is no longer in the log
-    full: bool = False  # there may have been more
 
     def __bool__(self) -> bool:
         return bool(self.batches or self.ends or self.without_offset)
@@ -150,7 +149,6 @@ class Source:
         message = self._consumer.poll(timeout_s)
         if message is not None:  # a Message with an empty value is false
             more = self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
-            reading.full = len(more) == max_records - 1
             self._sort([message, *more], reading)
         if self._failure is not None:
             raise self._failure

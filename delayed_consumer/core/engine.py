@@ -183,7 +183,7 @@ class Engine:
         self._look_again()
 
     def excuse_silence(self, now_ms: float) -> None:
-        """Up to now the client had a reason not to answer: a broker is away, or it had others to hand over first."""
+        """Up to now the client had a reason not to answer, such as a broker that is away."""
         for one in self._assignments.values():
             if one.awaited_since_ms is not None:
                 one.awaited_since_ms = now_ms

@@ -89,7 +89,7 @@ UNNOTICED = pytest.param(
     False,
     id="unnoticed",
     marks=pytest.mark.xfail(
-        reason="the client fetches by name: a log of the same name that already has the offset passes for the former one",
+        reason="the client fetches by name: a log of that name with the offset in it passes for the former one",
         strict=True,
     ),
 )

@@ -203,6 +203,8 @@ class FakeConsumer:
             self._send_commit(even_if_empty=True)
             return None
         self._ask()
+        if self._kafka.commit_error is not None:
+            raise _refusal(self._kafka.commit_error)
         committed = {_named(one): one.offset for one in offsets}
         self._kafka.committed.update(committed)
         self._kafka.commits.append(committed)
@@ -289,7 +291,7 @@ class FakeConsumer:
     def _revoke(self, partitions: list[Partition]) -> None:
         self._purge(*self._fetches)
         self._on_revoke(self, _bare(partitions))
-        offsets = {one: self._stored[one] for one in partitions if one in self._stored}
+        offsets = {one: offset for one, offset in self._uncommitted().items() if one in partitions}
         if offsets:
             self._answer_commit(offsets)
         for one in partitions:
@@ -360,9 +362,13 @@ class FakeConsumer:
             self._clock.after(self._interval_ms, self._commit_periodically)
 
     def _send_commit(self, *, even_if_empty: bool) -> None:
-        offsets = {one: offset for one, offset in self._stored.items() if self._kafka.committed.get(one) != offset}
+        offsets = self._uncommitted()
         if offsets or even_if_empty:
             self._clock.after(COMMIT_MS, lambda: self._answer_commit(offsets) if self.alive else None)
+
+    def _uncommitted(self) -> dict[Partition, int]:
+        """What a commit would send: it never goes back."""
+        return {one: offset for one, offset in self._stored.items() if offset > self._kafka.committed.get(one, -1)}
 
     def _answer_commit(self, offsets: dict[Partition, int]) -> None:
         code = self._kafka.commit_error if offsets else KafkaError._NO_OFFSET

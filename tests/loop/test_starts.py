@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from delayed_consumer.errors import DataLossError
 from tests.loop.clock import START_MS
@@ -143,6 +143,25 @@ def test_a_topic_that_was_made_again_is_read_and_committed_from_its_start(world:
     world.run_for(20_000)
     assert world.offsets(orders) == [0, 1, 2, 3, 4, 0, 1]
     assert world.kafka.committed == {orders: 2}
+
+
+def test_a_commit_of_a_former_log_that_cannot_be_taken_back_at_once_is_taken_back_later(world: World) -> None:
+    """Else a restart would begin there, as soon as the new log is long enough, and skip what is before it."""
+    orders, *_ = world.kafka.create("orders", 1)
+    world.setup.on_data_loss = "continue"
+    world.kafka.committed[orders] = 5
+    world.kafka.produce(orders, START_MS)
+    world.kafka.commit_error = KafkaError.COORDINATOR_NOT_AVAILABLE
+    world.start()
+    world.run_for(3_000)
+    world.kafka.commit_error = None
+    world.run_for(3_000)
+    for _ in range(10):
+        world.kafka.produce(orders, START_MS)
+    world.crash()
+    world.start()
+    world.run_for(DELAY_MS)
+    assert world.offsets(orders) == list(range(11))
 
 
 def test_what_is_held_of_a_topic_that_was_made_again_is_dropped(world: World) -> None:
