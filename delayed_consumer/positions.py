@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from delayed_consumer.core.records import Partition
-from delayed_consumer.errors import DataLossError
+from delayed_consumer.errors import DataLossError, UnreachableError
 
 START_TIMEOUT_S = 5.0
 RUNNING_TIMEOUT_S = 1.0  # the loop stands meanwhile, and other partitions have records due
@@ -91,6 +91,8 @@ def anchor_new_group(offsets: Offsets, partitions: Collection[Partition]) -> dic
     anchors: dict[Partition, int] = {}
     if all(offset is None for offset in committed.values()):
         ranges = offsets.log_ranges(partitions, START_TIMEOUT_S)
+        if len(ranges) < len(partitions):
+            raise UnreachableError("not every partition's leader says where its log ends")
         anchors = {partition: end for partition, (_, end) in ranges.items()}
         offsets.commit_before_joining(anchors)
     return anchors

@@ -186,7 +186,7 @@ class Source:
         Raises UnreachableError when the brokers do not take them.
         """
         with _answered():
-            _offsets(self._consumer.commit(offsets=_at(offsets, OFFSET_INVALID), asynchronous=False))
+            self._commit(offsets)
 
     def commit_before_joining(self, offsets: Mapping[Partition, int]) -> None:
         """Commits for a group that has no members; where it has some, they speak for it and nothing is committed.
@@ -194,7 +194,7 @@ class Source:
         Raises UnreachableError when the brokers do not answer.
         """
         try:
-            _offsets(self._consumer.commit(offsets=_at(offsets, OFFSET_INVALID), asynchronous=False))
+            self._commit(offsets)
         except KafkaException as error:
             if error.args[0].code() not in _HAS_MEMBERS:
                 raise translate(error.args[0]) or UnreachableError(error.args[0].str()) from error
@@ -255,6 +255,11 @@ class Source:
         closing.start()
         closing.join(timeout_s)
         return not closing.is_alive()
+
+    def _commit(self, offsets: Mapping[Partition, int]) -> None:
+        taken = _offsets(self._consumer.commit(offsets=_at(offsets, OFFSET_INVALID), asynchronous=False))
+        if taken.keys() != offsets.keys():
+            raise UnreachableError(f"the brokers did not take the commit of {len(offsets) - len(taken)} partitions")
 
     def _look_up(self, partitions: Iterable[Partition], time: int, timeout_s: float) -> dict[Partition, int]:
         with _answered():

@@ -31,7 +31,8 @@ def delete_before(topic: Topic, offset: int) -> None:
 
 def full(service: ServiceProcess) -> bool:
     """Or nearly: how much of the last part is taken depends on how the log comes in."""
-    return sum(one["held"] for one in service.partitions().values()) >= HOLDS // 2
+    held: int = sum(one["held"] for one in service.partitions().values())
+    return held >= HOLDS // 2
 
 
 def test_records_deleted_while_waiting_stop_the_service_or_are_counted(kafka: Kafka, start: ServiceStarter) -> None:
