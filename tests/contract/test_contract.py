@@ -130,8 +130,9 @@ def test_a_partition_that_waits_long_is_paused_and_stops_in_under_a_second(
 def test_a_paused_partition_is_resumed_in_time(make_topic: MakeTopic, start: ServiceStarter) -> None:
     """And what was written meanwhile follows."""
     topic = make_topic()
-    topic.produce(*spread(now_ms(), 8, 0))
     service = start(topic, DELAY_SECONDS=7)
+    service.wait_until(lambda: len(states(service)) == PARTITIONS)
+    topic.produce(*spread(now_ms(), 8, 0))
     service.wait_until(lambda: states(service) == ["paused"] * PARTITIONS, what="all partitions paused")
     topic.produce(*spread(now_ms(), 8, 0))
     service.wait_for_records(16)
