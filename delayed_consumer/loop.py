@@ -13,7 +13,7 @@ from delayed_consumer.errors import GaveUpError, UnreachableError
 from delayed_consumer.events import Events
 from delayed_consumer.membership import Membership
 from delayed_consumer.positions import Positions, Start
-from delayed_consumer.source import Reading, Source, memory_sizes
+from delayed_consumer.source import Reading, Source, memory_sizes, offsets_of, timestamps_ms
 
 CALLBACKS_EVERY_MS = 100.0  # a rebalance, a commit's result, a question or a stop is noticed within this
 SINK_EVERY_MS = 5.0  # what the sink has ended is noticed within this
@@ -180,8 +180,8 @@ class Loop:
             due = self._engine.hold(
                 partition,
                 messages,
-                [message.offset() or 0 for message in messages],
-                [message.timestamp()[1] for message in messages],
+                offsets_of(messages),
+                timestamps_ms(messages),
                 memory_sizes(messages),
                 now_ms,
             )

@@ -82,7 +82,7 @@ class Engine:
         one = self._assignments.get(partition)
         if one is None:
             return None
-        self._record_bytes = max(0.99 * self._record_bytes, *sizes)
+        self._record_bytes = max(0.99 * self._record_bytes, max(sizes))
         due = one.due.due_times(timestamps_ms, now_ms)
         one.hold(Run(partition, one.generation, messages, offsets, due.due_ms, sizes))
         self._look_again()
