@@ -85,12 +85,12 @@ def consumer_properties(
     cost 1% of the throughput of 8. `fetch.queue.backoff.ms` because a full queue would stall for a second;
     `fetch.wait.max.ms` bounds the wake-up of a partition whose siblings are idle.
     """
-    fetch_bytes = max(16_384, min(131_072, hold_max_bytes // 32))
+    fetch_bytes = max(16_384, min(262_144, hold_max_bytes // 32))
     tuned: dict[str, str | int | float | bool] = {
         "queued.max.messages.kbytes": max(64, min(2_048, hold_max_bytes // 32 // 1024)),
         "fetch.message.max.bytes": fetch_bytes,
-        "fetch.max.bytes": max(fetch_bytes, min(1_048_576, hold_max_bytes // 32)),
-        "fetch.queue.backoff.ms": 10,
+        "fetch.max.bytes": max(fetch_bytes, min(2_097_152, hold_max_bytes // 32)),
+        "fetch.queue.backoff.ms": 2,
         "fetch.wait.max.ms": 100,
         "partition.assignment.strategy": "cooperative-sticky",  # a rebalance keeps what stays with its member
         "statistics.interval.ms": STATISTICS_INTERVAL_MS,
@@ -351,9 +351,12 @@ def memory_sizes(messages: Sequence[Message]) -> list[int]:
         unreadable = messages[len(headers)]
         where = f"{_partition_of(unreadable)} offset {unreadable.offset()}"
         raise GaveUpError(f"{where}: a header has a name that is not UTF-8, which the client cannot read") from error
+    keys = list(map(Message.key, messages))
+    if not any(keys) and not any(headers):
+        return [RECORD_OVERHEAD_BYTES + size for size in map(len, messages)]
     return [
         RECORD_OVERHEAD_BYTES + len(message) + (len(key) if key else 0) + (_headers_bytes(pairs) if pairs else 0)
-        for message, key, pairs in zip(messages, map(Message.key, messages), headers, strict=True)
+        for message, key, pairs in zip(messages, keys, headers, strict=True)
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from confluent_kafka import Consumer, TopicPartition
 
 from delayed_consumer.app import Service
+from delayed_consumer.cli import favour_the_loop
 from delayed_consumer.core.engine import InFlightLimit
 from delayed_consumer.core.records import Partition, Run
 from delayed_consumer.settings import Settings
@@ -91,8 +91,7 @@ CONTESTANTS = {"bare-with-defaults": bare_with_defaults, "bare": bare, "core": c
 
 def main() -> None:
     contestant, records, partitions = sys.argv[1:]
-    gc.freeze()  # as the command line does for the service, and so for both
-    gc.set_threshold(50_000, 50, 1_000)
+    favour_the_loop()  # as the command line does for the service, and so for both
     seconds = CONTESTANTS[contestant](int(records), int(partitions))
     sys.stdout.write(json.dumps({"seconds": seconds}))
 
