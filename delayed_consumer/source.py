@@ -27,6 +27,7 @@ from confluent_kafka import (
 
 from delayed_consumer.core.records import Partition
 from delayed_consumer.errors import AuthError, ConfigError, FencedError, GaveUpError, ServiceError, UnreachableError
+from delayed_consumer.probe.connection import DENIED, ClientProperties
 
 # What a held record costs in memory beside its key, value and headers: measured at 240 bytes with
 # confluent-kafka 2.16, its columns in a run included.
@@ -36,8 +37,6 @@ HEADER_OVERHEAD_BYTES = 160
 STATISTICS_INTERVAL_MS = 5_000
 _FIRST, _END = -2, -1  # the times by which the protocol asks for the ends of a log
 _RECEIVED_BYTES = re.compile(r'"rx_bytes":\s*(\d+)')
-
-ClientProperties = Mapping[str, str | int | float | bool]
 
 
 @dataclass(slots=True)
@@ -367,14 +366,6 @@ def _headers_bytes(headers: Any) -> int:
 
 _FENCED = {KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID, KafkaError._FENCED}
 _HAS_MEMBERS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
-_DENIED = {
-    KafkaError._AUTHENTICATION,
-    KafkaError.UNSUPPORTED_SASL_MECHANISM,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-}
 
 
 def translate(error: KafkaError) -> ServiceError | None:
@@ -382,7 +373,7 @@ def translate(error: KafkaError) -> ServiceError | None:
     code = _reason_of_fatal(error) if error.code() == KafkaError._FATAL else error.code()
     if code in _FENCED:
         return FencedError(f"another member of the group has our KAFKA_GROUP_INSTANCE_ID: {error.str()}")
-    if code in _DENIED:
+    if code in DENIED:
         return AuthError(error.str())
     if code == KafkaError._FATAL or error.fatal():
         return ServiceError(error.str())
@@ -391,7 +382,7 @@ def translate(error: KafkaError) -> ServiceError | None:
 
 def _reason_of_fatal(error: KafkaError) -> int:
     """A consumer's fatal error has its code only in words, and does not call itself fatal (confluent-kafka 2.16)."""
-    reasons = (code for code in _FENCED | _DENIED if KafkaError(code).str() in error.str())
+    reasons = (code for code in _FENCED | DENIED if KafkaError(code).str() in error.str())
     return next(reasons, KafkaError._FATAL)
 
 

@@ -11,7 +11,7 @@ from delayed_consumer.errors import AuthError, ServiceError, UnreachableError
 
 ClientProperties = Mapping[str, str | int | float | bool]
 
-_DENIED = frozenset(
+DENIED = frozenset(
     {
         KafkaError._AUTHENTICATION,
         KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -53,7 +53,7 @@ class Connection:
 
 def is_denial(error: KafkaError) -> bool:
     """Whether somebody must give us a right or another password."""
-    return error.code() in _DENIED
+    return error.code() in DENIED
 
 
 def silent_logger() -> logging.Logger:
