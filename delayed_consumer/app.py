@@ -6,21 +6,27 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from delayed_consumer.clock import SystemClock
+from delayed_consumer.batch import Handler
+from delayed_consumer.clock import Clock, SystemClock
 from delayed_consumer.core.due import FuturePolicy
 from delayed_consumer.core.engine import Engine, InFlightLimit
 from delayed_consumer.core.flow import Limits
 from delayed_consumer.core.records import Partition
-from delayed_consumer.delivery import AtLeastOnce
+from delayed_consumer.delivery import AtLeastOnce, AtMostOnce, Delivery, ExactlyOnce
 from delayed_consumer.dispatch import Dispatcher
 from delayed_consumer.errors import ConfigError, UnreachableError
 from delayed_consumer.events import Events
+from delayed_consumer.failure_topics import prepare, targets
+from delayed_consumer.failures import FailurePolicy, Fallback
+from delayed_consumer.fallback import Forwarder, PolicyFallback
 from delayed_consumer.jobs import Jobs
 from delayed_consumer.logs import CLIENT_LOGGER, LOGGER
 from delayed_consumer.loop import Loop
 from delayed_consumer.metrics import Metrics
+from delayed_consumer.origin import Origins
 from delayed_consumer.positions import Positions, anchor_new_group
 from delayed_consumer.probe import Probe, check_client_config, missing_topics
 from delayed_consumer.reporter import Reporter
@@ -28,8 +34,17 @@ from delayed_consumer.schedule import Schedule
 from delayed_consumer.server import StatusServer
 from delayed_consumer.settings import Settings
 from delayed_consumer.sinks import Sink
+from delayed_consumer.sinks.forward import KafkaForwarder, forwarder_properties
+from delayed_consumer.sinks.http import HttpHandler
 from delayed_consumer.sinks.log import LogSink
+from delayed_consumer.sinks.python import calling, load_handler
+from delayed_consumer.sinks.refusing import RefusingSink
+from delayed_consumer.sinks.relaying import Forwarding, Relaying
 from delayed_consumer.sinks.topic import TopicSink, producer_properties
+from delayed_consumer.sinks.transaction_thread import TransactionThread
+from delayed_consumer.sinks.transactional_client import TransactionalClient, transactional_id, transactional_properties
+from delayed_consumer.sinks.transactions import TransactionalSink
+from delayed_consumer.sinks.workers import Rules, Workers
 from delayed_consumer.source import Source, consumer_properties
 from delayed_consumer.status import StatusBoard
 from delayed_consumer.versions import versions
@@ -39,21 +54,69 @@ STUCK_LOOP_MS = 30_000.0  # /livez: longer than anything a step waits for
 STDOUT = 1
 
 
-def _log_sink(_: Settings, __: Probe) -> Sink:
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a sink is made with."""
+
+    settings: Settings
+    probe: Probe
+    fallback: Fallback
+    clock: Clock
+
+
+MakeSink = Callable[[Surroundings], Sink]
+
+
+def _log_sink(around: Surroundings) -> Sink:
     sys.stdout.flush()
-    return LogSink(STDOUT)
+    return LogSink(STDOUT, Origins(around.settings.retry_topics))
 
 
-def _topic_sink(settings: Settings, probe: Probe) -> Sink:
+def _topic_sink(around: Surroundings) -> Sink:
+    settings, probe = around.settings, around.probe
+    topic = str(settings.sink_topic)
+    partitions = _target_partitions(settings, probe)
+    properties = producer_properties(settings.producer_config(), probe.max_message_bytes(topic))
+    return TopicSink(
+        properties,
+        topic,
+        partitions,
+        settings.sink_topic_timestamp,
+        around.fallback,
+        Origins(settings.retry_topics),
+        logging.getLogger(CLIENT_LOGGER),
+    )
+
+
+def _target_partitions(settings: Settings, probe: Probe) -> int:
+    """How many SINK_TOPIC has. Raises ConfigError when it does not exist."""
     topic = str(settings.sink_topic)
     partitions = probe.topics([topic]).get(topic)
     if partitions is None:
         raise ConfigError([f"SINK_TOPIC: the topic {topic} does not exist; create it"])
-    properties = producer_properties(settings.producer_config(), probe.max_message_bytes(topic))
-    return TopicSink(properties, topic, partitions, settings.sink_topic_timestamp, logging.getLogger(CLIENT_LOGGER))
+    return partitions
 
 
-SINKS: Mapping[str, Callable[[Settings, Probe], Sink]] = {"log": _log_sink, "topic": _topic_sink}
+def _http_sink(around: Surroundings) -> Sink:
+    handler = HttpHandler(around.settings, around.clock)
+    return Workers(handler, Rules.of(around.settings), around.fallback, around.clock)
+
+
+def python_sink(around: Surroundings, handler: Handler) -> Sink:
+    return calling(handler, Rules.of(around.settings), around.fallback, around.clock)
+
+
+def _python_sink(settings: Settings) -> MakeSink:
+    handler = load_handler(str(settings.sink_handler))
+    return lambda around: python_sink(around, handler)
+
+
+SINKS: Mapping[str, MakeSink] = {"log": _log_sink, "topic": _topic_sink, "http": _http_sink}
+
+
+def _maker(settings: Settings) -> MakeSink:
+    """A handler that cannot be imported is known at once, before anything is connected."""
+    return _python_sink(settings) if settings.sink == "python" else SINKS[settings.sink]
 
 
 Answer = TypeVar("Answer")
@@ -66,13 +129,14 @@ class _StopRequested(Exception):  # noqa: N818 - it is no error
 class Service:
     """The delay service: everything made and joined, from the brokers' first answer to the last commit."""
 
-    def __init__(self, settings: Settings, *, sink: Callable[[Settings, Probe], Sink] | None = None) -> None:
-        """``sink`` replaces the one that SINK names."""
+    def __init__(self, settings: Settings, *, sink: MakeSink | None = None) -> None:
+        """``sink`` replaces the one that SINK names. Raises ConfigError when SINK_HANDLER cannot be imported."""
         self._settings = settings
-        self._make_sink = sink or SINKS[settings.sink]
+        self._make_sink = sink or _maker(settings)
         self._clock = SystemClock()
         self._stopping = False
         self._loop: Loop | None = None
+        self._transactions: TransactionalSink | None = None
         self.board = StatusBoard()
         self.metrics = Metrics(self.board, settings.delay_ms, versions())
         self._events = Events(logging.getLogger(LOGGER), self.metrics)
@@ -91,7 +155,8 @@ class Service:
                 Probe(settings.client_config(), logger=logger, timeout_s=START_QUESTION_SECONDS)
             )
             topics = self._until_answered(lambda: self._find_topics(probe))
-            sink = self._until_answered(lambda: self._make_sink(settings, probe))
+            self._until_answered(lambda: prepare(settings, probe, topics, self._events))
+            sink = self._until_answered(lambda: self._sink(probe))
             self._run_loop(parts, probe, sink, topics)
 
     def stop(self) -> None:
@@ -133,10 +198,60 @@ class Service:
                 self._events.waiting_for_brokers(str(error), self._clock.steady_ms())
         raise _StopRequested
 
+    def _sink(self, probe: Probe) -> Sink:
+        settings = self._settings
+        policy = FailurePolicy(settings.on_failure, settings.retry_topics, settings.dead_letter_topic)
+        if settings.delivery == "exactly-once":
+            self._transactions = self._transactional_sink(probe, policy)
+            return self._transactions
+        fallback = PolicyFallback(policy, self._forwarder(probe), self._events)
+        return RefusingSink(self._make_sink(Surroundings(settings, probe, fallback, self._clock)), fallback)
+
+    def _transactional_sink(self, probe: Probe, policy: FailurePolicy) -> TransactionalSink:
+        """It sees to what fails by itself, in the same transactions."""
+        settings, topic = self._settings, str(self._settings.sink_topic)
+        partitions, origins = _target_partitions(settings, probe), Origins(settings.retry_topics)
+        limits = probe.message_limits([topic, *targets(settings)])
+        config = settings.transaction_config()
+        id_ = transactional_id(
+            settings.kafka_group_id, settings.kafka_group_instance_id, str(config.get("transactional.id", ""))
+        )
+        properties = transactional_properties(config, id_, limits.values())
+        client = TransactionalClient(properties, id_, self._clock, logging.getLogger(CLIENT_LOGGER))
+        self._events.transactional_id(id_.name)
+        return TransactionalSink(
+            TransactionThread(client, self._clock),
+            Relaying(topic, partitions, settings.sink_topic_timestamp, origins, limits.get(topic)),
+            Forwarding(probe.topics(targets(settings)), origins),
+            policy,
+            self._clock,
+            self._events,
+            settings.commit_interval_seconds * 1000,
+        )
+
+    def _forwarder(self, probe: Probe) -> Forwarder | None:
+        """None where nothing that fails is written anywhere."""
+        settings = self._settings
+        topics = targets(settings)
+        if not topics:
+            return None
+        smallest_limit_bytes = min(probe.message_limits(topics).values(), default=None)
+        return KafkaForwarder(
+            forwarder_properties(settings.producer_config(), smallest_limit_bytes),
+            probe.topics(topics),
+            Origins(settings.retry_topics),
+            self._clock,
+            self._events,
+            logging.getLogger(CLIENT_LOGGER),
+        )
+
     def _find_topics(self, probe: Probe) -> dict[str, int]:
-        """The topics to read, with their numbers of partitions. Raises ConfigError when one does not exist."""
-        topics = probe.topics(self._settings.kafka_topics)
-        missing = missing_topics(self._settings.kafka_topics, topics)
+        """The topics of KAFKA_TOPICS with their numbers of partitions. Raises ConfigError when one does not exist."""
+        settings = self._settings
+        found = probe.topics(settings.kafka_topics)
+        # A regular expression may match retry topics too, but they are no source of ours: nothing in them is skipped.
+        topics = {topic: partitions for topic, partitions in found.items() if topic not in settings.retry_topics}
+        missing = missing_topics(settings.kafka_topics, topics)
         if missing:
             raise ConfigError([f"KAFKA_TOPICS: the topic {topic} does not exist; create it" for topic in missing])
         return topics
@@ -155,7 +270,7 @@ class Service:
         parts.callback(schedule.close)
         Jobs(settings, probe, reporter, self.board, self._clock, self._events).put_on(schedule)
         schedule.start()
-        loop.source.subscribe(settings.kafka_topics)
+        loop.source.subscribe(settings.subscriptions)
         while not self._stopping:
             loop.step()
             reporter.look()
@@ -168,9 +283,9 @@ class Service:
 
     def _make_engine(self, limits: Limits, in_flight: InFlightLimit) -> Engine:
         settings = self._settings
-        in_flight = InFlightLimit(
-            in_flight.runs, min(in_flight.records_per_run, settings.commit_every_records or in_flight.records_per_run)
-        )
+        if settings.commit_every_records:
+            records_per_run = min(in_flight.records_per_run, settings.commit_every_records)
+            in_flight = replace(in_flight, records_per_run=records_per_run)
         future = FuturePolicy(settings.max_future_seconds * 1000, settings.on_future_timestamp)
         return Engine(settings.delay_ms, future, limits, in_flight)
 
@@ -189,7 +304,16 @@ class Service:
             self._clock,
             self._events,
             source=lambda loop: Source(properties, logging.getLogger(CLIENT_LOGGER), loop),
-            delivery=lambda source: AtLeastOnce(dispatcher, source, settings.commit_every_records),
+            delivery=lambda source: self._make_delivery(dispatcher, source),
             positions=lambda source: Positions(source, settings.on_data_loss),
             grace_ms=settings.shutdown_grace_seconds * 1000,
         )
+
+    def _make_delivery(self, dispatcher: Dispatcher, source: Source) -> Delivery:
+        settings = self._settings
+        if self._transactions is not None:
+            self._transactions.join(source)
+            return ExactlyOnce(dispatcher, self._transactions)
+        if settings.delivery == "at-most-once":
+            return AtMostOnce(dispatcher, source, self._clock, settings.commit_interval_seconds * 1000)
+        return AtLeastOnce(dispatcher, source, settings.commit_every_records)

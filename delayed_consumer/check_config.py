@@ -10,9 +10,11 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from delayed_consumer.errors import AuthError, ConfigError, ExitCode, ServiceError
+from delayed_consumer.errors import AuthError, ConfigError, ExitCode, FatalError, ServiceError
+from delayed_consumer.failure_topics import create, dead_letter_topic, retry_topics
 from delayed_consumer.probe import Probe, Rights, check_client_config, missing_topics
 from delayed_consumer.settings import Settings, as_variables
+from delayed_consumer.sinks.http_address import read_url, resolve
 
 PIPED_COLUMNS = 1000  # a line of a file or a pipe is not broken
 
@@ -61,16 +63,37 @@ def check_config(settings: Settings, *, as_json: bool, connect: bool, out: TextI
 
 
 def _ask(settings: Settings) -> Answers:
-    target = [settings.sink_topic] if settings.sink_topic is not None else []
     with Probe(settings.client_config(), timeout_s=settings.start_timeout_seconds) as probe:
-        sources = probe.topics(settings.kafka_topics)
-        targets = probe.topics(target)
-        rights = probe.rights_on_topics([*sources, *targets])
+        found = probe.topics(settings.subscriptions)
+        targets = probe.topics(list(_targets(settings).values()))
+        rights = probe.rights_on_topics([*found, *targets])
         group_rights = probe.rights_on_group(settings.kafka_group_id)
-        retention_ms = probe.retention_ms(sources)
-    topics = [_answer(settings, topic, count, retention_ms.get(topic)) for topic, count in sorted(sources.items())]
-    problems = [*_missing(settings, sources, targets), *_deleted_too_soon(topics)]
-    return Answers(topics, problems, list(_denied(settings, rights, group_rights)))
+        retention_ms = probe.retention_ms(found)
+        uncreatable, forbidden = _retry_topics(settings, probe, found)
+    topics = [_answer(settings, topic, count, retention_ms.get(topic)) for topic, count in sorted(found.items())]
+    problems = [*_missing(settings, found, targets), *uncreatable, *_deleted_too_soon(topics), *_nowhere(settings)]
+    return Answers(topics, problems, [*_denied(settings, rights, group_rights), *forbidden])
+
+
+def _targets(settings: Settings) -> dict[str, str]:
+    """The topics that are written to and must exist, by their variables."""
+    topics = {"SINK_TOPIC": settings.sink_topic, "DEAD_LETTER_TOPIC": dead_letter_topic(settings)}
+    return {variable: topic for variable, topic in topics.items() if topic is not None}
+
+
+def _retry_topics(settings: Settings, probe: Probe, found: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    """Why a start could not create the missing ones: what the brokers refuse, and what we may not do."""
+    sources = {topic: count for topic, count in found.items() if topic not in settings.retry_topics}
+    problems: list[str] = []
+    forbidden: list[str] = []
+    for topic in retry_topics(settings, probe, sources):
+        try:
+            create(probe, topic, only_ask=True)
+        except ConfigError as error:
+            problems += error.problems
+        except AuthError as error:
+            forbidden.append(str(error))
+    return problems, forbidden
 
 
 def _answer(settings: Settings, topic: str, partitions: int, retention_ms: int | None) -> TopicAnswer:
@@ -78,11 +101,12 @@ def _answer(settings: Settings, topic: str, partitions: int, retention_ms: int |
     return TopicAnswer(topic, partitions, settings.delay_ms(topic) / 1000, retention_seconds)
 
 
-def _missing(settings: Settings, sources: Collection[str], targets: Collection[str]) -> Iterator[str]:
-    for topic in missing_topics(settings.kafka_topics, sources):
+def _missing(settings: Settings, found: Collection[str], targets: Collection[str]) -> Iterator[str]:
+    for topic in missing_topics(settings.kafka_topics, found):
         yield f"KAFKA_TOPICS: the topic {topic} does not exist; create it"
-    if settings.sink_topic is not None and not targets:
-        yield f"SINK_TOPIC: the topic {settings.sink_topic} does not exist; create it"
+    for variable, topic in _targets(settings).items():
+        if topic not in targets:
+            yield f"{variable}: the topic {topic} does not exist; create it"
 
 
 def _deleted_too_soon(topics: Collection[TopicAnswer]) -> Iterator[str]:
@@ -94,13 +118,28 @@ def _deleted_too_soon(topics: Collection[TopicAnswer]) -> Iterator[str]:
             )
 
 
+def _nowhere(settings: Settings) -> Iterator[str]:
+    """Whether the name in SINK_URL means something. No request is sent: the target need not be there yet."""
+    if settings.sink_url is None:
+        return
+    target = read_url(settings.sink_url)
+    try:
+        resolve(target.host, target.port)
+    except FatalError as error:
+        yield str(error)
+    except OSError as error:
+        yield f"SINK_URL: the name {target.host} cannot be resolved: {error.strerror}"
+
+
 def _denied(settings: Settings, topics: Mapping[str, Rights], group: Rights) -> Iterator[str]:
+    written = {topic: variable for variable, topic in _targets(settings).items()}
+    written |= dict.fromkeys(settings.retry_topics, "RETRY_DELAYS_SECONDS")
     for topic, rights in topics.items():
-        if topic == settings.sink_topic:
-            if not rights.write:
-                yield f"SINK_TOPIC: we may not write to the topic {topic}; permit it"
-        elif not rights.read:
-            yield f"KAFKA_TOPICS: we may not read the topic {topic}; permit it"
+        if topic in written and not rights.write:
+            yield f"{written[topic]}: we may not write to the topic {topic}; permit it"
+        if (settings.consumes(topic) or topic in settings.retry_topics) and not rights.read:
+            variable = written.get(topic, "KAFKA_TOPICS")
+            yield f"{variable}: we may not read the topic {topic}; permit it"
     if not group.read:
         yield f"KAFKA_GROUP_ID: we may not join the group {settings.kafka_group_id}; permit it"
 
@@ -145,5 +184,5 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list):
-        return ",".join(value)
+        return ",".join(map(str, value))
     return orjson.dumps(value).decode() if isinstance(value, dict) else str(value)

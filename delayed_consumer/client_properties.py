@@ -52,7 +52,6 @@ REFUSED: Mapping[str, str] = {
     "request.required.acks": _RELAY,
     "enable.idempotence": _RELAY,
     "delivery.report.only.error": _RELAY,
-    "transactional.id": "DELIVERY=exactly-once is not built yet",
     "log.queue": "the client's log goes the way of the service's own",
     "internal.termination.signal": "signals belong to the service",
     "test.mock.num.brokers": _TEST_ONLY,
@@ -106,9 +105,10 @@ PRODUCER_ONLY = frozenset(
         "request.timeout.ms",
         "retries",
         "sticky.partitioning.linger.ms",
-        "transaction.timeout.ms",
     }
 )
+# Of the producer that relays under DELIVERY=exactly-once: any other one with its id would fence it.
+TRANSACTIONS_ONLY = frozenset({"transactional.id", "transaction.timeout.ms"})
 
 # Secrets that may also come as KAFKA_CONF_<PROPERTY>_FILE. Named one by one, because the client has properties
 # of its own that end in `.file`.
@@ -139,7 +139,7 @@ def variable_of(name: str) -> str:
 
 def is_common(name: str) -> bool:
     """Whether every kind of client has this property."""
-    return name not in CONSUMER_ONLY | PRODUCER_ONLY
+    return name not in CONSUMER_ONLY | PRODUCER_ONLY | TRANSACTIONS_ONLY
 
 
 def check_name(name: str) -> str:

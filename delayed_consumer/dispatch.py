@@ -1,8 +1,8 @@
-"""Hands runs to the sink, and gives back what ended and how long it took."""
+"""Hands runs to the sink, and gives back what came of them and how long it took."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from delayed_consumer.clock import Clock
@@ -11,11 +11,24 @@ from delayed_consumer.sinks import Outcome, Sink
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """An outcome, and the time from hand-over to it."""
+class Progress:
+    """An outcome, and what is new in it."""
 
     outcome: Outcome
-    took_seconds: float
+    done_before: int
+    begun_ms: float | Sequence[float]  # of all that is newly done, or of each
+    took_seconds: float  # from hand-over to now
+
+    @property
+    def newly_done(self) -> int:
+        return self.outcome.done - self.done_before
+
+
+@dataclass(slots=True)
+class _HandedOver:
+    delivered_ms: float
+    steady_ms: float
+    done: int = 0
 
 
 class Dispatcher:
@@ -24,31 +37,39 @@ class Dispatcher:
     def __init__(self, sink: Sink, clock: Clock) -> None:
         self._sink = sink
         self._clock = clock
-        self._handed_ms: dict[Run, float] = {}
+        self._handed_over: dict[Run, _HandedOver] = {}
 
     @property
     def busy(self) -> bool:
         """Whether something is in flight."""
-        return bool(self._handed_ms)
+        return bool(self._handed_over)
 
-    def in_flight(self, partitions: Collection[Partition]) -> bool:
-        """Whether something of these partitions is in flight."""
-        return any(run.partition in partitions for run in self._handed_ms)
+    def in_flight(self, partitions: Collection[Partition]) -> int:
+        """How many records of these partitions are in flight."""
+        return sum(len(run) - one.done for run, one in self._handed_over.items() if run.partition in partitions)
 
     def hand_over(self, run: Run, delivered_ms: float) -> None:
-        self._handed_ms[run] = self._clock.steady_ms()
+        self._handed_over[run] = _HandedOver(delivered_ms, self._clock.steady_ms())
         self._sink.deliver(run, delivered_ms)
 
     def forget(self, partitions: Collection[Partition]) -> None:
-        """These partitions are no longer ours, and so is what was not begun of them."""
+        """These partitions are given up, and so is what was not begun of them."""
         for run in self._sink.forget(partitions):
-            del self._handed_ms[run]
+            del self._handed_over[run]
 
-    def collect(self) -> list[Ended]:
-        """What has ended since the last call. Never blocks."""
+    def collect(self) -> list[Progress]:
+        """What has come of runs since the last call. Never blocks."""
         outcomes = self._sink.outcomes()
         steady_ms = self._clock.steady_ms()
-        return [Ended(one, (steady_ms - self._handed_ms.pop(one.run)) / 1000) for one in outcomes]
+        return [self._progress(one, steady_ms) for one in outcomes]
 
     def close(self) -> None:
         self._sink.close()
+
+    def _progress(self, outcome: Outcome, steady_ms: float) -> Progress:
+        handed_over = self._handed_over[outcome.run]
+        done_before, handed_over.done = handed_over.done, outcome.done
+        if not outcome.goes_on:
+            del self._handed_over[outcome.run]
+        begun_ms = handed_over.delivered_ms if outcome.begun_ms is None else outcome.begun_ms
+        return Progress(outcome, done_before, begun_ms, (steady_ms - handed_over.steady_ms) / 1000)

@@ -1,4 +1,4 @@
-"""What ends the service, sorted by who must act, each with its exit code."""
+"""What goes wrong, sorted by who must act: what ends the service, with its exit codes, and what handlers raise."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class AuthError(ServiceError):
 
 
 class FencedError(ServiceError):
-    """Another member of the group has our instance id; one of the two must be given another one."""
+    """Another process has our instance id or transactional id; one of the two must be given another one."""
 
     exit_code: ClassVar[int] = ExitCode.FENCED
 
@@ -65,3 +65,27 @@ class GaveUpError(ServiceError):
 
 class DataLossError(GaveUpError):
     """Records were deleted from the log before they were delivered and ON_DATA_LOSS says stop."""
+
+
+class HandlerError(Exception):
+    """What a handler may raise to say who must act. Any other exception counts as a `RetryableError`."""
+
+
+class RetryableError(HandlerError):
+    """It may work later: tried again up to MAX_ATTEMPTS times at once, then by way of RETRY_DELAYS_SECONDS.
+
+    Attributes:
+        after_seconds: the next attempt not sooner than that; None leaves it to the usual back-off.
+    """
+
+    def __init__(self, *reason: object, after_seconds: float | None = None) -> None:
+        super().__init__(*reason)
+        self.after_seconds = after_seconds
+
+
+class MessageError(HandlerError):
+    """The record itself is wrong: it is never tried again, and ON_FAILURE says what becomes of it."""
+
+
+class FatalError(HandlerError):
+    """No record can be delivered: the service stops, and nothing is committed past the record."""

@@ -11,10 +11,12 @@ from delayed_consumer import __version__
 from delayed_consumer.core.due import DueTimes
 from delayed_consumer.core.flow import FlowChange
 from delayed_consumer.core.records import Partition, Run
-from delayed_consumer.dispatch import Ended
+from delayed_consumer.dispatch import Progress
+from delayed_consumer.failures import Failure, Fate, Forward
 from delayed_consumer.logs import DIGITS
 from delayed_consumer.metrics import Metrics
 from delayed_consumer.positions import Start
+from delayed_consumer.sinks import Outcome
 from delayed_consumer.status import ServiceStatus
 
 REPEAT_AFTER_MS = 60_000.0
@@ -39,6 +41,12 @@ class Events:
 
     def setting_warning(self, warning: str) -> None:
         self._warn("setting_warning", warning)
+
+    def topic_created(self, topic: str, partitions: int) -> None:
+        self._info("topic_created", f"created the topic {topic} with {partitions} partitions", topic=topic)
+
+    def transactional_id(self, name: str) -> None:
+        self._info("transactional_id", f"transactions under the id {name}", transactional_id=name)
 
     def waiting_for_brokers(self, reason: str, steady_ms: float) -> None:
         if self._may_repeat("brokers", steady_ms):
@@ -157,18 +165,50 @@ class Events:
 
     # Delivering
 
-    def handed_over(self, runs: Sequence[Run], delivered_ms: float) -> None:
+    def handed_over(self, runs: Sequence[Run]) -> None:
         for run in runs:
-            self._metrics.lateness.observe(run.due_ms, delivered_ms)
             self._debug("handed_over", f"{run.partition}: {len(run)} from offset {run.first_offset}")
 
-    def ended(self, ended: Ended) -> None:
-        outcome = ended.outcome
-        self._metrics.delivered.inc(outcome.done)
-        self._metrics.delivery_seconds.observe(ended.took_seconds)
-        self._metrics.bytes_delivered.inc(sum(map(len, outcome.run.messages[: outcome.done])))
+    def progressed(self, progress: Progress) -> None:
+        outcome, before = progress.outcome, progress.done_before
+        self._metrics.delivered.inc(progress.newly_done - len(outcome.diverted))
+        self._metrics.bytes_delivered.inc(_value_bytes(outcome, before))
+        self._metrics.lateness.observe(outcome.run.due_ms[before : outcome.done], progress.begun_ms)
+        if not outcome.goes_on:
+            self._metrics.delivery_seconds.observe(progress.took_seconds)
         if outcome.failure is not None:
             self._metrics.failed.inc()
+
+    def failed(self, run: Run, index: int, failure: Failure, fate: Fate) -> None:
+        """The service goes on; where it does not, `progressed` hears of it."""
+        self._metrics.failed.inc()
+        to = f"; it goes to {fate.topic}" if isinstance(fate, Forward) else ""
+        self._warn(
+            "delivery_failed",
+            f"{_record(run, index)} failed ({_attempts(failure.attempts)}): {failure.reason}{to}",
+            **_coordinates(run, index),
+            reason=failure.reason,
+            attempts=failure.attempts,
+        )
+
+    def skipped(self, run: Run, index: int) -> None:
+        self._metrics.skipped.inc()
+        self._warn("skipped", f"{_record(run, index)} is given up (ON_FAILURE=skip)", **_coordinates(run, index))
+
+    def forwarded(self, run: Run, index: int, to: Forward) -> None:
+        (self._metrics.retried if to.retry else self._metrics.dead_lettered).inc()
+        event = "retry_scheduled" if to.retry else "dead_lettered"
+        self._info(event, f"{_record(run, index)} is in {to.topic}", **_coordinates(run, index), to=to.topic)
+
+    def cannot_forward(self, run: Run, index: int, topic: str, reason: str, steady_ms: float) -> None:
+        if self._may_repeat(f"forward {topic}", steady_ms):
+            self._error(
+                "cannot_forward",
+                f"{topic} does not take {_record(run, index)}, which blocks its partition until it does: {reason}",
+                **_coordinates(run, index),
+                to=topic,
+                reason=reason,
+            )
 
     def committed(self, offsets: Mapping[Partition, int], error: str | None) -> None:
         if error is None:
@@ -228,6 +268,23 @@ class Events:
 
     def _warn(self, event: str, message: str, **fields: object) -> None:
         self._logger.warning(message, extra={"event": event, "fields": fields})
+
+
+def _attempts(count: int) -> str:
+    return {0: "not tried", 1: "1 attempt"}.get(count, f"{count} attempts")
+
+
+def _record(run: Run, index: int) -> str:
+    return f"{run.partition} offset {run.offsets[index]}"
+
+
+def _coordinates(run: Run, index: int) -> dict[str, object]:
+    return {"topic": run.partition.topic, "partition": run.partition.number, "offset": run.offsets[index]}
+
+
+def _value_bytes(outcome: Outcome, before: int) -> int:
+    delivered = sum(map(len, outcome.run.messages[before : outcome.done]))
+    return delivered - sum(len(outcome.run.messages[index]) for index in outcome.diverted)
 
 
 def _listed(partitions: Collection[Partition]) -> str:

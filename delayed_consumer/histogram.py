@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
+from operator import sub
 
 _EXPORTED_MS = (
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0),
@@ -48,8 +49,15 @@ class LatenessHistogram:
         self._max_ms = 0.0
         self._early = 0
 
-    def observe(self, due_ms: Sequence[int], delivered_ms: float) -> None:
-        """Counts one run, whose ``due_ms`` ascend. Costs a search per bucket that is hit, not per record."""
+    def observe(self, due_ms: Sequence[int], delivered_ms: float | Sequence[float]) -> None:
+        """Counts one run, whose ``due_ms`` ascend, delivered at once or each at its own moment."""
+        if isinstance(delivered_ms, float | int):
+            self._observe_at_once(due_ms, delivered_ms)
+        else:
+            self._observe_each(sorted(map(sub, delivered_ms, due_ms)))
+
+    def _observe_at_once(self, due_ms: Sequence[int], delivered_ms: float) -> None:
+        """Costs a search per bucket that is hit, not per record."""
         if due_ms and due_ms[-1] > delivered_ms:
             due_ms = self._without_early(due_ms, delivered_ms)
         if not due_ms:
@@ -64,6 +72,19 @@ class LatenessHistogram:
             bucket = bisect_left(_BOUNDS_MS, delivered_ms - due_ms[start])
             # From start + 1: the difference is rounded, and the loop must end all the same.
             end = bisect_left(due_ms, delivered_ms - _ABOVE_MS[bucket], start + 1)
+            self._counts[bucket] += end - start
+            start = end
+
+    def _observe_each(self, late_ms: Sequence[float]) -> None:
+        """``late_ms`` ascend. A search per bucket too: the records cost no more than to be sorted."""
+        start, records = bisect_left(late_ms, 0.0), len(late_ms)
+        self._early += start
+        if start < records:
+            self._sum_ms += sum(late_ms[start:])
+            self._max_ms = max(self._max_ms, late_ms[-1])
+        while start < records:
+            bucket = bisect_left(_BOUNDS_MS, late_ms[start])
+            end = bisect_right(late_ms, _BOUNDS_MS[bucket], start) if bucket < len(_BOUNDS_MS) else records
             self._counts[bucket] += end - start
             start = end
 

@@ -57,7 +57,7 @@ class Jobs:
     def guard_retention(self) -> None:
         """A topic that deletes its records before they are due would lose them silently."""
         try:
-            retention_ms = self._probe.retention_ms(self._probe.topics(self._settings.kafka_topics))
+            retention_ms = self._probe.retention_ms(self._probe.topics(self._settings.subscriptions))
         except ServiceError as error:
             self._events.probe_failed(str(error), self._clock.steady_ms())
             return

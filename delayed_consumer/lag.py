@@ -42,7 +42,7 @@ def lag(settings: Settings, *, as_json: bool, out: TextIO) -> int:
 def _ask(settings: Settings, now_ms: float) -> list[PartitionLag]:
     timeout_s = min(TIMEOUT_S, settings.start_timeout_seconds)
     with Probe(settings.client_config(), timeout_s=timeout_s) as probe:
-        topics = probe.topics(settings.kafka_topics)
+        topics = probe.topics(settings.subscriptions)  # retry topics are made at the first start
         missing = missing_topics(settings.kafka_topics, topics)
         if missing:
             raise ConfigError([f"KAFKA_TOPICS: the topic {topic} does not exist" for topic in missing])
@@ -55,7 +55,7 @@ def _ask(settings: Settings, now_ms: float) -> list[PartitionLag]:
 def _remarks(settings: Settings, lags: Collection[PartitionLag]) -> list[str]:
     """What explains numbers that could surprise."""
     if not lags:
-        return [f"no topic matches {','.join(settings.kafka_topics)}"]
+        return [f"no topic matches {','.join(settings.subscriptions)}"]
     remarks = []
     uncommitted = [one for one in lags if one.committed is None]
     if uncommitted:

@@ -69,7 +69,7 @@ class _JsonFormatter(logging.Formatter):
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
-        line = f"{when} {record.levelname.lower():7} {_event(record):15} {_on_one_line(record.getMessage())}"
+        line = f"{when} {record.levelname.lower():7} {_event(record):15} {on_one_line(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -77,6 +77,6 @@ def _event(record: logging.LogRecord) -> str:
     return str(getattr(record, "event", "client" if record.name == CLIENT_LOGGER else "log"))
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """Control characters escaped: a topic's name or a broker's text must not move the cursor."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

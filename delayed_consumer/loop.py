@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from delayed_consumer.clock import Clock, StepDetector
 from delayed_consumer.core.engine import Engine
 from delayed_consumer.core.records import Partition
 from delayed_consumer.delivery import Delivery
-from delayed_consumer.dispatch import Dispatcher, Ended
-from delayed_consumer.errors import GaveUpError, UnreachableError
+from delayed_consumer.dispatch import Dispatcher, Progress
+from delayed_consumer.errors import GaveUpError, ServiceError, UnreachableError
 from delayed_consumer.events import Events
 from delayed_consumer.membership import Membership
 from delayed_consumer.positions import Positions, Start
@@ -17,9 +18,12 @@ from delayed_consumer.source import Reading, Source, memory_sizes, offsets_of, t
 
 CALLBACKS_EVERY_MS = 100.0  # a rebalance, a commit's result, a question or a stop is noticed within this
 SINK_EVERY_MS = 5.0  # what the sink has ended is noticed within this
+COMMIT_EVERY_MS = 1.0  # the answer to a commit that records wait for is noticed within this
 REVOKE_GRACE_MS = 5_000.0  # what is in flight may end that long before its partition is given up
 ASK_AGAIN_MS = 1_000.0
-LEAVE_TIMEOUT_S = 10.0  # for the last commit and leaving the group; milliseconds where the brokers answer
+COMMIT_AGAIN_MS = 200.0
+LAST_COMMIT_MS = 3_000.0  # a rebalance refuses commits for about as long as its slowest member takes
+LEAVE_TIMEOUT_S = 7.0  # for leaving the group; milliseconds where the brokers answer
 
 
 class Loop:
@@ -48,7 +52,7 @@ class Loop:
         self._events = events
         self._grace_ms = grace_ms
         self.source = source(self)
-        self._delivery = delivery(self.source)
+        self.delivery = delivery(self.source)
         self._positions = positions(self.source)
         self._clock_steps = StepDetector(clock)
         self._without_offset: set[Partition] = set()
@@ -85,12 +89,16 @@ class Loop:
         """
         self._stopping = True
         partitions = self._assigned()
-        self._drain(partitions, self._grace_ms)
-        abandoned = self._in_flight_records(partitions)
-        self._grace_ms = 0.0  # it is used up: the client calls `revoked` while it closes
-        if not self.source.close(LEAVE_TIMEOUT_S):
-            self._events.left_silently()
-        self._dispatcher.close()
+        self.delivery.give_up(partitions)
+        try:
+            self._drain(partitions, self._grace_ms)
+            self._commit_last()
+        finally:  # also when a second Ctrl-C cuts the grace short in a program that uses us as a library
+            abandoned = self._dispatcher.in_flight(partitions)
+            self._grace_ms = 0.0  # it is used up: the client calls `revoked` while it closes
+            if not self.source.close(LEAVE_TIMEOUT_S):
+                self._events.left_silently()
+            self._dispatcher.close()
         return abandoned
 
     # What a step does
@@ -99,8 +107,8 @@ class Loop:
         now_ms = self._clock.now_ms()
         runs = self._engine.take_due(now_ms)
         if runs:
-            self._delivery.start(runs, now_ms)
-            self._events.handed_over(runs, now_ms)
+            self.delivery.start(runs, now_ms)
+            self._events.handed_over(runs)
 
     def _settle(self) -> None:
         """Takes what the sink has ended and stores the offsets that follow from it.
@@ -124,7 +132,8 @@ class Loop:
     def _read(self) -> None:
         """Takes records as they come; where none may be taken, waits beside the client and serves its callbacks."""
         steady_ms = self._clock.steady_ms()  # a wall clock that is set back must not put off the callbacks
-        longest_ms = SINK_EVERY_MS if self._dispatcher.busy else CALLBACKS_EVERY_MS
+        callbacks_every_ms = COMMIT_EVERY_MS if self.delivery.awaits_commit else CALLBACKS_EVERY_MS
+        longest_ms = min(callbacks_every_ms, SINK_EVERY_MS) if self._dispatcher.busy else callbacks_every_ms
         wait_ms = min(max(0.0, self._engine.wake_ms() - self._clock.now_ms()), longest_ms)
         if self._engine.taking:
             # The client waits in whole milliseconds: rounded down here, the rest is waited for beside it.
@@ -134,9 +143,10 @@ class Loop:
             elif wait_ms % 1:
                 self._clock.wait_ms(wait_ms % 1)
         elif steady_ms >= self._callbacks_at_ms:
-            self._callbacks_at_ms = steady_ms + CALLBACKS_EVERY_MS
+            self._callbacks_at_ms = steady_ms + callbacks_every_ms
             self._take(self.source.read(1, 0))
         else:
+            self._callbacks_at_ms = min(self._callbacks_at_ms, steady_ms + callbacks_every_ms)
             self._clock.wait_ms(min(wait_ms, self._callbacks_at_ms - steady_ms))
 
     def _find_positions(self) -> None:
@@ -193,19 +203,20 @@ class Loop:
 
     def _collect(self) -> None:
         done = 0
-        for ended in self._dispatcher.collect():
-            done += ended.outcome.done
-            self._finish(ended)
-        self._delivery.done(done, self._engine.take_committable())
+        for progress in self._dispatcher.collect():
+            done += progress.newly_done
+            self._advance(progress)
+        self.delivery.done(done, self._engine.take_committable())
 
-    def _finish(self, ended: Ended) -> None:
-        self._events.ended(ended)
-        run, done, failure = ended.outcome.run, ended.outcome.done, ended.outcome.failure
+    def _advance(self, progress: Progress) -> None:
+        self._events.progressed(progress)
+        run, done, failure = progress.outcome.run, progress.outcome.done, progress.outcome.failure
         if not self._engine.owns(run):
             return
-        self._engine.finish(run, done)
+        self._engine.finish(run, done, self._clock.now_ms())
         if failure is not None and self._failure is None:
-            self._failure = GaveUpError(f"{run.partition} offset {run.offsets[done]}: {failure}")
+            failed = done if progress.outcome.failed is None else progress.outcome.failed
+            self._failure = GaveUpError(f"{run.partition} offset {run.offsets[failed]}: {failure}")
 
     def _drain(self, partitions: Collection[Partition], grace_ms: float) -> None:
         """Waits until nothing of ``partitions`` is in flight, a record has failed, or the grace is over."""
@@ -216,11 +227,18 @@ class Loop:
             self._collect()
             self.turned_ms = self._clock.steady_ms()
 
+    def _commit_last(self) -> None:
+        """Not left to the client's close alone, which tries once: in the middle of a rebalance that is refused."""
+        end_ms = self._clock.steady_ms() + LAST_COMMIT_MS
+        with suppress(ServiceError):  # what ends the service now has ended it already
+            while (offsets := self.delivery.uncommitted()) and self._clock.steady_ms() < end_ms:
+                self.source.commit(offsets)
+                again_ms = self._clock.steady_ms() + COMMIT_AGAIN_MS
+                while self.delivery.uncommitted() and self._clock.steady_ms() < again_ms:
+                    self._take(self.source.read(1, SINK_EVERY_MS / 1000))
+
     def _assigned(self) -> list[Partition]:
         return [one.partition for one in self._engine.assignments]
-
-    def _in_flight_records(self, partitions: Collection[Partition]) -> int:
-        return sum(one.in_flight.records for one in self._engine.assignments if one.partition in partitions)
 
     # What the source reports during a read
 
@@ -231,8 +249,9 @@ class Loop:
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """What is done is stored before the partitions go: after that the client refuses it."""
+        self.delivery.give_up(partitions)
         self._drain(partitions, min(self._grace_ms, REVOKE_GRACE_MS))
-        abandoned = self._in_flight_records(partitions)
+        abandoned = self._dispatcher.in_flight(partitions)
         self._forget(partitions)
         self.membership.gave_up(len(self._assigned()))
         self._events.revoked(partitions, abandoned)
@@ -245,7 +264,7 @@ class Loop:
 
     def committed(self, offsets: Mapping[Partition, int], error: str | None) -> None:
         self.committed_offsets.update(offsets)
-        self._delivery.committed()
+        self.delivery.committed(offsets, error)
         if offsets or error is not None:
             self._events.committed(offsets, error)
 
@@ -257,7 +276,7 @@ class Loop:
         self._events.received_bytes(total)
 
     def _forget(self, partitions: Collection[Partition]) -> None:
-        self._dispatcher.forget(partitions)
+        self.delivery.forget(partitions)
         self._engine.revoke(partitions)
         self._without_offset.difference_update(partitions)
         for partition in partitions:

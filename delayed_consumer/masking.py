@@ -8,8 +8,8 @@ from difflib import get_close_matches
 MASK = "***"
 
 _SECRET_WORDS = ("password", "passphrase", "passwd", "pass", "pwd", "secret", "token", "credentials", "private", "pem")
-# Properties whose values hold secrets though no word of their names says so.
-_SECRET_NAMES = {"sasl.oauthbearer.config", "sasl.oauthbearer.extensions", "sasl.jaas.config"}
+# Properties and settings whose values hold secrets though no word of their names says so.
+_SECRET_NAMES = {"sasl.oauthbearer.config", "sasl.oauthbearer.extensions", "sasl.jaas.config", "sink.http.headers"}
 _SPELLING = 0.75  # similarity: SECERT and PASWORD are secrets, SECURITY is not
 _QUERY_SECRET = re.compile(r"([?&][^=&]*(?:pass|secret|token|key|sig)[^=&]*=)[^&]*", re.IGNORECASE)
 

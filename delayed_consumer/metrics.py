@@ -38,6 +38,7 @@ class Metrics:
         self.delivered = _counter("delivered", "Records that the sink was done with.")
         self.failed = _counter("failed", "Records whose delivery failed, all attempts used up.")
         self.dead_lettered = _counter("dead_lettered", "Records acknowledged by the dead-letter topic.")
+        self.retried = _counter("retried", "Records acknowledged by a retry topic.")
         self.skipped = _counter("skipped", "Records given up under ON_FAILURE=skip.")
         self.bytes_delivered = _counter("bytes_delivered", "Bytes of the values of delivered records.")
         self.client_received_bytes = _counter("client_received_bytes", "Bytes that the client got from the brokers.")
@@ -68,7 +69,7 @@ class Metrics:
         )
         self._received_bytes = 0
         self._totals = (
-            *(self.delivered, self.failed, self.dead_lettered, self.skipped, self.bytes_delivered),
+            *(self.delivered, self.failed, self.dead_lettered, self.retried, self.skipped, self.bytes_delivered),
             *(self.client_received_bytes, self.pauses, self.resumes, self.stuck_pauses, self.future_timestamps),
             *(self.missing_timestamps, self.data_loss, self.clock_steps),
         )

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from delayed_consumer import client_properties
 from delayed_consumer.masking import looks_secret, mask_text
-from delayed_consumer.variables import CONF_FIELD, FROM_FILES, nearest, not_built
+from delayed_consumer.variables import CONF_FIELD, FROM_FILES, nearest
 
 _SHOWN_CHARACTERS = 100
 
@@ -33,8 +33,6 @@ def _explain(details: ErrorDetails, fields: Mapping[str, FieldInfo]) -> str:
         return f"{variable} is required: {fields[name].description}"
     if details["type"] == "extra_forbidden":
         return _unknown(name, fields)
-    if details["type"] == "literal_error" and (later := not_built(variable, str(details["input"]))):
-        return later
     return f"{variable}{_given(variable, details['input'])}: {_reason(details, fields[name])}"
 
 
@@ -63,7 +61,7 @@ def _reason(details: ErrorDetails, field: FieldInfo) -> str:
 
 def _unknown(name: str, fields: Mapping[str, FieldInfo]) -> str:
     variable = name.upper()
-    return not_built(variable) or f"{name} is not a setting; {_hint(name, variable, fields)}"
+    return f"{name} is not a setting; {_hint(name, variable, fields)}"
 
 
 def _hint(name: str, variable: str, fields: Mapping[str, FieldInfo]) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
-from delayed_consumer.client_properties import variable_of
+from delayed_consumer import http_setting_rules
+from delayed_consumer.client_properties import TRANSACTIONS_ONLY, variable_of
 from delayed_consumer.masking import mask_text
-from delayed_consumer.setting_values import is_loopback
+from delayed_consumer.setting_values import check_topic_name, is_loopback
 
 if TYPE_CHECKING:
     from delayed_consumer.settings import Settings
@@ -33,7 +34,12 @@ def conflicts(settings: Settings, unusable: AbstractSet[str]) -> list[str]:
 
 def cautions(settings: Settings) -> list[str]:
     """What is permitted and weakens the protection of what is sent; worth a loud line at every start."""
-    return [*_unencrypted(settings), *_unverified(settings)]
+    return [
+        *_unencrypted(settings),
+        *http_setting_rules.unencrypted(settings),
+        *_unverified(settings),
+        *_unused(settings),
+    ]
 
 
 def _unencrypted(settings: Settings) -> Iterator[str]:
@@ -56,6 +62,16 @@ def _unverified(settings: Settings) -> Iterator[str]:
             yield f"{variable_of(name)}={value}: {consequence}"
 
 
+def _unused(settings: Settings) -> Iterator[str]:
+    if settings.dead_letter_topic and "dead-letter" not in {settings.on_failure, settings.on_future_timestamp}:
+        yield (
+            f"DEAD_LETTER_TOPIC={settings.dead_letter_topic} gets nothing: "
+            f"ON_FAILURE is {settings.on_failure} and ON_FUTURE_TIMESTAMP is {settings.on_future_timestamp}"
+        )
+    if settings.ordering != "partition" and settings.sink_concurrency is None:
+        yield f"ORDERING={settings.ordering} has no effect without SINK_CONCURRENCY: one worker per partition"
+
+
 def _encrypts(settings: Settings) -> bool:
     return settings.kafka_security_protocol in {"SSL", "SASL_SSL"}
 
@@ -72,13 +88,53 @@ def _relay_target(settings: Settings) -> Iterator[str]:
         yield f"SINK_TOPIC has no effect with SINK={settings.sink}; set SINK=topic or leave it out"
 
 
-def _relay_into_itself(settings: Settings) -> Iterator[str]:
-    target = settings.sink_topic
-    if target is not None and settings.consumes(target):
+def _handler(settings: Settings) -> Iterator[str]:
+    if settings.sink == "python" and settings.sink_handler is None:
+        yield "SINK=python needs SINK_HANDLER, the function to call, as package.module:function"
+    if settings.sink != "python" and settings.sink_handler is not None:
+        yield f"SINK_HANDLER has no effect with SINK={settings.sink}; set SINK=python or leave it out"
+
+
+def _transactions(settings: Settings) -> Iterator[str]:
+    if settings.delivery == "exactly-once" and settings.sink != "topic":
         yield (
-            f"SINK_TOPIC={target} is one of KAFKA_TOPICS: what is relayed would be read again, for ever; "
-            "relay to another topic"
+            f"DELIVERY=exactly-once needs SINK=topic, SINK is {settings.sink}: "
+            "only what is written to Kafka can be in one transaction with the offsets"
         )
+
+
+def _transactional_id(settings: Settings) -> Iterator[str]:
+    given = [name for name in sorted(TRANSACTIONS_ONLY) if name in settings.kafka_conf]
+    if given and settings.delivery != "exactly-once":
+        yield (
+            f"{', '.join(map(variable_of, given))} without effect: DELIVERY is {settings.delivery}; "
+            "set exactly-once or leave it out"
+        )
+
+
+def _retry_topic_names(settings: Settings) -> Iterator[str]:
+    for topic in settings.retry_topics[-1:]:  # the longest name
+        try:
+            check_topic_name(topic)
+        except ValueError as error:
+            yield f"RETRY_DELAYS_SECONDS: {topic!r} is named after KAFKA_GROUP_ID and is {error}"
+
+
+def _dead_letters(settings: Settings) -> Iterator[str]:
+    users = {"ON_FAILURE": settings.on_failure, "ON_FUTURE_TIMESTAMP": settings.on_future_timestamp}
+    for name, value in users.items():
+        if value == "dead-letter" and settings.dead_letter_topic is None:
+            yield f"{name}=dead-letter needs DEAD_LETTER_TOPIC, the topic that takes the records"
+
+
+def _into_itself(settings: Settings) -> Iterator[str]:
+    targets = {"SINK_TOPIC": settings.sink_topic, "DEAD_LETTER_TOPIC": settings.dead_letter_topic}
+    for name, target in targets.items():
+        if target is not None and (settings.consumes(target) or target in settings.retry_topics):
+            yield (
+                f"{name}={target} is one of the topics that are read: "
+                "what is written there would be read again, for ever; name another one"
+            )
 
 
 def _delays_of_other_topics(settings: Settings) -> Iterator[str]:
@@ -152,7 +208,12 @@ def _shell_characters(settings: Settings) -> Iterator[str]:
 # Each rule with the settings that it looks at.
 _RULES: Mapping[Rule, Sequence[str]] = {
     _relay_target: ("sink", "sink_topic"),
-    _relay_into_itself: ("sink_topic", "kafka_topics"),
+    _handler: ("sink", "sink_handler"),
+    _transactions: ("delivery", "sink"),
+    _transactional_id: ("delivery", "kafka_conf"),
+    _retry_topic_names: ("retry_delays_seconds", "kafka_group_id"),
+    _dead_letters: ("on_failure", "on_future_timestamp", "dead_letter_topic"),
+    _into_itself: ("sink_topic", "dead_letter_topic", "kafka_topics", "kafka_group_id", "retry_delays_seconds"),
     _delays_of_other_topics: ("delay_seconds_by_topic", "kafka_topics"),
     _credentials_without_sasl: ("kafka_security_protocol", *_CREDENTIALS),
     _sasl_without_mechanism: ("kafka_security_protocol", "kafka_sasl_mechanism"),
@@ -162,4 +223,5 @@ _RULES: Mapping[Rule, Sequence[str]] = {
     _half_a_certificate: (*_TLS, "kafka_conf"),
     _slow_wake_up: ("kafka_conf", "lookahead_seconds"),
     _shell_characters: ("kafka_conf",),
+    **http_setting_rules.RULES,
 }

@@ -21,6 +21,7 @@ from delayed_consumer.masking import looks_secret
 TEN_YEARS_SECONDS = 315_576_000  # far above any retention, far below what overflows in milliseconds
 
 _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+_HANDLER_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _HOST_NAME = re.compile(r"[a-zA-Z0-9._-]{1,253}")
 _COMMA = "and a comma always separates two topics"
 _POSIX_CLASSES = {"alpha": "a-zA-Z", "digit": "0-9", "alnum": "a-zA-Z0-9", "upper": "A-Z", "lower": "a-z"}
@@ -78,6 +79,12 @@ def _check_pattern(subscription: str) -> str:
     return subscription
 
 
+def _check_handler_name(value: str) -> str:
+    if not _HANDLER_NAME.fullmatch(value):
+        raise ValueError("not the name of a function; write package.module:function")
+    return value
+
+
 def _check_text(value: str) -> str:
     if not value or not value.isprintable():
         raise ValueError("must be printable characters, at least one")
@@ -96,15 +103,16 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _parse_json_object(value: Any) -> Any:
+def parse_json_object(value: Any, *, example: str = '{"orders": 60}') -> Any:
+    """The object that a text is in JSON; what is no text as it is. Raises ValueError that shows ``example``."""
     if not isinstance(value, str):
         return value
     try:
         parsed = json.loads(value, object_pairs_hook=_without_duplicates)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f'not JSON ({error}); write an object such as {{"orders": 60}}') from None
+        raise ValueError(f"not JSON ({error}); write an object such as {example}") from None
     if not isinstance(parsed, dict):
-        raise ValueError('not a JSON object; write one such as {"orders": 60}')
+        raise ValueError(f"not a JSON object; write one such as {example}")
     return parsed
 
 
@@ -189,8 +197,14 @@ Servers = Annotated[str, AfterValidator(_check_servers)]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]  # without bounds: they would go before those of a field
 Delays = Annotated[
     Mapping[TopicName, Annotated[float, Field(ge=0, le=TEN_YEARS_SECONDS, allow_inf_nan=False, strict=True)]],
-    BeforeValidator(_parse_json_object),
+    BeforeValidator(parse_json_object),
 ]
+RetryDelays = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=TEN_YEARS_SECONDS, allow_inf_nan=False)], ...],
+    BeforeValidator(_split),
+    Field(max_length=20),
+]
+HandlerName = Annotated[str, AfterValidator(_check_handler_name)]
 Bytes = Annotated[ByteSize, Field(ge=65_536, le=2**40)]
 _Property = Annotated[str | SecretStr, BeforeValidator(raise_if_error)]
 Properties = Annotated[

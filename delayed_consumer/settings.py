@@ -22,6 +22,15 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from delayed_consumer import client_properties
 from delayed_consumer.errors import ConfigError
+from delayed_consumer.http_setting_values import (
+    AnswerBytes,
+    BasicUser,
+    BearerToken,
+    ContentType,
+    HttpUrl,
+    RequestHeaders,
+    SigningSecret,
+)
 from delayed_consumer.masking import MASK, mask_text
 from delayed_consumer.setting_problems import explain, unusable_names
 from delayed_consumer.setting_rules import cautions, conflicts
@@ -29,8 +38,10 @@ from delayed_consumer.setting_values import (
     TEN_YEARS_SECONDS,
     Bytes,
     Delays,
+    HandlerName,
     Lower,
     Properties,
+    RetryDelays,
     Seconds,
     Servers,
     Subscriptions,
@@ -96,7 +107,9 @@ class Settings(BaseSettings):
     on_data_loss: Lower[Literal["stop", "continue"]] = Field(
         "stop", description="What to do when the committed offset is no longer in the log."
     )
-    delivery: Lower[Literal["at-least-once"]] = Field("at-least-once", description="What a crash may do to a record.")
+    delivery: Lower[Literal["at-most-once", "at-least-once", "exactly-once"]] = Field(
+        "at-least-once", description="What a crash may do to a record: lose it, repeat it, or neither."
+    )
     commit_interval_seconds: Seconds = Field(
         5, ge=0.01, le=3600, description="How often the offsets of delivered records are committed, in seconds."
     )
@@ -104,12 +117,72 @@ class Settings(BaseSettings):
         0, ge=0, description="Also commit as soon as this many records are done; 0 turns it off."
     )
 
-    sink: Lower[Literal["log", "topic"]] = Field("log", description="Where a record goes when it is due.")
+    sink: Lower[Literal["log", "topic", "http", "python"]] = Field(
+        "log", description="Where a record goes when it is due."
+    )
     sink_topic: TopicName | None = Field(None, description="Topic that SINK=topic relays to.")
     sink_topic_timestamp: Lower[Literal["delivery", "source"]] = Field(
         "delivery", description="Timestamp of a relayed record: that of its delivery or its own."
     )
-    ordering: Lower[Literal["partition"]] = Field(
+    sink_handler: HandlerName | None = Field(
+        None, description="Function that SINK=python calls with each record, as package.module:function."
+    )
+    sink_url: HttpUrl | None = Field(None, description="URL that SINK=http posts each record to.")
+    sink_http_content_type: ContentType = Field(
+        "application/octet-stream", description="Content-Type of what SINK=http posts."
+    )
+    sink_http_headers: RequestHeaders = Field(
+        {}, description="Further headers of each request, as a JSON object; also as NAME_FILE."
+    )
+    sink_http_bearer_token: BearerToken | None = Field(
+        None, description="Token that authenticates each request; also as NAME_FILE."
+    )
+    sink_http_username: BasicUser | None = Field(
+        None, description="User name that authenticates each request; also as NAME_FILE."
+    )
+    sink_http_password: SecretStr | None = Field(
+        None, description="Password that authenticates each request; also as NAME_FILE."
+    )
+    sink_http_signing_secret: SigningSecret | None = Field(
+        None, description="Secret that signs each request as Standard Webhooks do; also as NAME_FILE."
+    )
+    sink_http_ca_location: Text | None = Field(
+        None, description="File or directory of the authorities that sign the target's certificate, not the system's."
+    )
+    sink_http_connect_timeout_seconds: Seconds = Field(
+        5, gt=0, le=3600, description="How long connecting to the target may take, in seconds."
+    )
+    sink_http_read_timeout_seconds: Seconds = Field(
+        30, gt=0, le=3600, description="How long the target may be silent before it answers or in between, in seconds."
+    )
+    sink_http_timeout_seconds: Seconds = Field(
+        60, gt=0, le=86_400, description="How long one request may take in all, to the end of its answer, in seconds."
+    )
+    sink_http_max_response_bytes: AnswerBytes = Field(
+        ByteSize(65_536), description="How much of an answer is read before its connection is closed, in bytes."
+    )
+    sink_http_format: Lower[Literal["raw", "cloudevents"]] = Field(
+        "raw", description="What a request is beside its headers of ours: the value, or also a CloudEvent."
+    )
+    sink_http_cloudevents_type: Text = Field(
+        "delayed-consumer.record", description="Attribute type of the CloudEvents."
+    )
+    sink_http_cloudevents_source: Text | None = Field(
+        None, description="Attribute source of the CloudEvents; without it /kafka/<topic>."
+    )
+    sink_concurrency: int | None = Field(
+        None,
+        ge=1,
+        le=1_000,
+        description="How many records SINK=http and SINK=python handle side by side; without it one per partition.",
+    )
+    sink_timeout_seconds: Seconds | None = Field(
+        None,
+        gt=0,
+        le=86_400,
+        description="How long one attempt of SINK=http or SINK=python may take before it counts as failed, in seconds.",
+    )
+    ordering: Lower[Literal["partition", "key", "none"]] = Field(
         "partition", description="What must stay in order while records are handled side by side."
     )
     lookahead_seconds: Seconds = Field(
@@ -122,15 +195,25 @@ class Settings(BaseSettings):
         200_000, ge=100, description="Bound of what is in memory over all partitions, in records."
     )
 
-    on_failure: Lower[Literal["stop"]] = Field("stop", description="What to do with a record that cannot be delivered.")
+    max_attempts: int = Field(
+        3, ge=1, le=100, description="Attempts at once before a record counts as failed, the first one included."
+    )
+    retry_delays_seconds: RetryDelays = Field(
+        (), description="Further attempts by way of retry topics: the delay of each in seconds, separated by commas."
+    )
+    on_failure: Lower[Literal["stop", "dead-letter", "skip"]] = Field(
+        "stop", description="What to do with a record when all attempts are used up."
+    )
+    dead_letter_topic: TopicName | None = Field(None, description="Topic that takes the records that are given up.")
     max_future_seconds: Seconds = Field(
         86_400,
         ge=0,
         le=TEN_YEARS_SECONDS,
         description="How far ahead of the clock a timestamp is usual, in seconds.",
     )
-    on_future_timestamp: Lower[Literal["wait", "cap"]] = Field(
-        "wait", description="What to do with an unusual timestamp: wait, or cap (due the delay after it was read)."
+    on_future_timestamp: Lower[Literal["wait", "cap", "dead-letter"]] = Field(
+        "wait",
+        description="What to do with an unusual timestamp: wait, cap (due the delay after it was read) or dead-letter.",
     )
     start_timeout_seconds: Seconds = Field(
         60, gt=0, le=86_400, description="How long the brokers may be unreachable at the start, in seconds."
@@ -222,9 +305,20 @@ class Settings(BaseSettings):
         """Whether KAFKA_TOPICS names ``topic`` or has a regular expression that matches it."""
         return any_match(self.kafka_topics, topic)
 
+    @property
+    def retry_topics(self) -> tuple[str, ...]:
+        """The topics of RETRY_DELAYS_SECONDS, in the order that a record goes through them."""
+        return tuple(f"{self.kafka_group_id}.retry.{stage + 1}" for stage in range(len(self.retry_delays_seconds)))
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """All that the service reads: KAFKA_TOPICS and the retry topics."""
+        return (*self.kafka_topics, *self.retry_topics)
+
     def delay_ms(self, topic: str) -> int:
         """The delay of this topic's records, rounded up: a fraction of a millisecond must make nothing early."""
-        seconds = self.delay_seconds_by_topic.get(topic, self.delay_seconds)
+        retries = dict(zip(self.retry_topics, self.retry_delays_seconds, strict=True))
+        seconds = retries.get(topic, self.delay_seconds_by_topic.get(topic, self.delay_seconds))
         return math.ceil(Decimal(str(seconds)) * 1000)  # in binary 16.1 s would be 16101 ms
 
     def client_config(self) -> dict[str, str | int | bool]:
@@ -251,11 +345,21 @@ class Settings(BaseSettings):
         """The same with those of KAFKA_CONF_* that only a producer has; others warn about them."""
         return {**self.client_config(), **self._passed_through(client_properties.PRODUCER_ONLY.__contains__)}
 
+    def transaction_config(self) -> dict[str, str | int | bool]:
+        """The same for the producer of DELIVERY=exactly-once."""
+        return {**self.producer_config(), **self._passed_through(client_properties.TRANSACTIONS_ONLY.__contains__)}
+
     def _given(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.model_fields_set}
 
     def _passed_through(self, wanted: Callable[[str], bool]) -> dict[str, str | int | bool]:
         return {name: _revealed(value) for name, value in self.kafka_conf.items() if wanted(name)}
+
+
+def connection_variables() -> dict[str, str]:
+    """Those of the environment that say how to reach a cluster, for a service that is given all others."""
+    prefixes = ("KAFKA_SECURITY_", "KAFKA_SASL_", "KAFKA_SSL_", "KAFKA_CONF_")
+    return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
 
 def as_variables(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,9 +64,8 @@ def partition_status(
 
 
 def _state(one: Assignment, now_ms: float) -> PartitionState:
-    first = one.in_flight.first_unfinished
-    if first is not None:
-        return "blocked" if now_ms - one.last_start_ms >= BLOCKED_AFTER_MS else "delivering"
+    if one.in_flight:
+        return "blocked" if now_ms - one.last_progress_ms >= BLOCKED_AFTER_MS else "delivering"
     if now_ms - one.last_start_ms < DELIVERING_FOR_MS:
         return "delivering"
     if one.paused:

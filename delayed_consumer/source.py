@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby
 from typing import Any, Protocol, cast
 
 from confluent_kafka import (
@@ -179,6 +179,13 @@ class Source:
         """Commits what is stored without waiting; the result comes through the listener."""
         self._consumer.commit(asynchronous=True)
 
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Commits these offsets without waiting; the result comes through the listener."""
+        try:
+            self._consumer.commit(offsets=_at(offsets, OFFSET_INVALID), asynchronous=True)
+        except KafkaException as error:
+            self._on_commit(error.args[0], [])
+
     def commit_now(self, offsets: Mapping[Partition, int]) -> None:
         """Commits these offsets, earlier ones than before included, and waits for the answer.
 
@@ -214,6 +221,19 @@ class Source:
         firsts = self._look_up(wanted, _FIRST, timeout_s)
         ends = self._look_up(wanted, _END, timeout_s)
         return {one: (firsts[one], ends[one]) for one in wanted if one in firsts and one in ends}
+
+    def group_metadata(self) -> object | None:
+        """Our membership at this moment, by which the brokers refuse the offsets of somebody who has none any more.
+
+        None: we have none. Without a member's id they would take offsets from anybody, for the sake of old producers.
+        """
+        member_id = self.member_id()
+        metadata: object = self._consumer.consumer_group_metadata()
+        return metadata if member_id and member_id == self.member_id() else None
+
+    def transaction_ended(self, offsets: Mapping[Partition, int], error: str | None) -> None:
+        """A transaction has committed these offsets, or none and why; told as a commit of our own is."""
+        self._listener.committed(offsets, error)
 
     def member_id(self) -> str:
         """The group's name for us; empty before the first join."""
@@ -270,13 +290,13 @@ class Source:
         if any(map(Message.error, messages)):
             self._sort_events(messages, reading)
             messages = [message for message in messages if message.error() is None]
-        whose = list(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True))
-        starts = [0, *[index for index in range(1, len(whose)) if whose[index] != whose[index - 1]]]
-        for start, end in pairwise([*starts, len(whose)]):
-            if start < end:
-                topic, number = whose[start]
-                batch = reading.batches.setdefault(Partition(str(topic), int(number or 0)), [])
-                batch.extend(messages[start:end])
+        start = 0
+        whose = zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)
+        for (topic, number), group in groupby(whose):
+            end = start + len(list(group))
+            batch = reading.batches.setdefault(Partition(str(topic), int(number or 0)), [])
+            batch.extend(messages[start:end])
+            start = end
 
     def _sort_events(self, messages: Iterable[Message], reading: Reading) -> None:
         for message in messages:
@@ -300,6 +320,8 @@ class Source:
         if error is not None and error.code() == KafkaError._NO_OFFSET:
             error = None  # there was nothing to commit
         failed = error or next((one.error for one in partitions if one.error is not None), None)
+        if failed is not None:
+            self._failure = self._failure or translate(failed)
         offsets = {  # partitions of which nothing was stored are listed too, with a negative offset
             Partition(one.topic, one.partition): one.offset
             for one in partitions
@@ -328,7 +350,11 @@ class Source:
 # What is read of every record, column by column: a Python call for each would be most of what reading it costs.
 
 
-def offsets_of(messages: Sequence[Message]) -> list[int]:
+def offsets_of(messages: Sequence[Message]) -> Sequence[int]:
+    """They ascend, so the first and the last tell whether there is a gap between them."""
+    first, last = int(messages[0].offset() or 0), int(messages[-1].offset() or 0)
+    if last - first == len(messages) - 1:
+        return range(first, first + len(messages))
     return cast("list[int]", list(map(Message.offset, messages)))
 
 

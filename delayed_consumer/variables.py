@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Mapping
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,29 +18,16 @@ from delayed_consumer.masking import looks_secret
 Origin = Literal["default", "environment", "file", "argument"]
 
 CONF_FIELD = "kafka_conf"  # the field that all of KAFKA_CONF_* are collected in
-FROM_FILES = ("kafka_sasl_username", "kafka_sasl_password", "kafka_ssl_key_password")  # also as NAME_FILE
-
-# What the interface names and a later version brings: patterns of NAME=value, and what there is instead.
-# A setting that is built is deleted from here.
-NOT_BUILT: Mapping[str, str] = {
-    "DELIVERY=at-most-once": "use DELIVERY=at-least-once",
-    "DELIVERY=exactly-once": "use DELIVERY=at-least-once",
-    "SINK=http": "use SINK=log or SINK=topic",
-    "SINK=python": "use SINK=log or SINK=topic",
-    "SINK_URL=*": "use SINK=log or SINK=topic",
-    "SINK_HTTP_*=*": "use SINK=log or SINK=topic",
-    "SINK_HANDLER=*": "use SINK=log or SINK=topic",
-    "SINK_CONCURRENCY=*": "the sinks of today do not block; leave it out",
-    "SINK_TIMEOUT_SECONDS=*": "the sinks of today do not block; leave it out",
-    "ORDERING=key": "use ORDERING=partition",
-    "ORDERING=none": "use ORDERING=partition",
-    "MAX_ATTEMPTS=*": "the sinks of today fail for good or not at all; leave it out",
-    "RETRY_DELAYS_SECONDS=*": "a record that fails stops the service; leave it out",
-    "ON_FAILURE=dead-letter": "use ON_FAILURE=stop",
-    "ON_FAILURE=skip": "use ON_FAILURE=stop",
-    "DEAD_LETTER_TOPIC=*": "a record that fails stops the service; leave it out",
-    "ON_FUTURE_TIMESTAMP=dead-letter": "use ON_FUTURE_TIMESTAMP=wait or cap",
-}
+FROM_FILES = (  # also as NAME_FILE
+    "kafka_sasl_username",
+    "kafka_sasl_password",
+    "kafka_ssl_key_password",
+    "sink_http_headers",
+    "sink_http_bearer_token",
+    "sink_http_username",
+    "sink_http_password",
+    "sink_http_signing_secret",
+)
 
 # First words that others use as well (LOG_DIR, HTTP_PROXY, COMMIT_SHA, START_TIME). Under these only a name that
 # is nearly one of ours is an error; every other first word is ours alone.
@@ -117,8 +103,8 @@ def origin(variable: str, arguments: Container[str], environ: Container[str]) ->
 
 
 def is_misspelt(name: str, fields: Iterable[str]) -> bool:
-    """Whether this variable is meant for us and no setting that is built has its name."""
-    if name in _settable(fields) or name.startswith(client_properties.PREFIX):
+    """Whether this variable is meant for us and no setting has its name."""
+    if name in known_names(fields) or name.startswith(client_properties.PREFIX):
         return False
     word, underscore, _ = name.partition("_")
     if not underscore or word not in _first_words(fields):
@@ -142,27 +128,13 @@ def nearest(name: str, fields: Iterable[str]) -> str | None:
 
 
 def known_names(fields: Iterable[str]) -> list[str]:
-    """Every variable that means something to the service or will."""
-    later = [pattern.partition("=")[0] for pattern in NOT_BUILT]
-    return list(dict.fromkeys([*_settable(fields), *(name for name in later if not name.endswith("*"))]))
-
-
-def _settable(fields: Iterable[str]) -> list[str]:
+    """Every variable that means something to the service, but for KAFKA_CONF_*."""
     names = [field.upper() for field in fields if field != CONF_FIELD]
     return [*names, *(f"{field.upper()}_FILE" for field in FROM_FILES)]
 
 
 def _first_words(fields: Iterable[str]) -> set[str]:
     return {name.partition("_")[0] for name in known_names(fields)}
-
-
-def not_built(name: str, value: str = "") -> str | None:
-    """What to say of a setting, or of this value of it, that is not built yet; None: it is not one of these."""
-    for pattern, instead in NOT_BUILT.items():
-        if fnmatchcase(f"{name}={value}", pattern):
-            given = name if pattern.endswith("*") else pattern  # a value is only shown where it is a word of ours
-            return f"{given} is not built yet; {instead}"
-    return None
 
 
 def _is_injected(name: str, value: str) -> bool:

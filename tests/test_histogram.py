@@ -151,6 +151,27 @@ def test_a_run_costs_a_search_and_not_a_look_at_each_record() -> None:
     assert due_ms.looks < 20
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 400_000).map(lambda behind: NOW_MS - behind), microseconds_late.map(lambda us: us - 500)
+        ),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_records_delivered_each_at_its_own_moment_count_as_if_alone(records: list[tuple[int, int]]) -> None:
+    due_ms, late_microseconds = zip(*records, strict=True)
+    delivered_ms = [due + late / 1000 for due, late in zip(due_ms, late_microseconds, strict=True)]
+    together = LatenessHistogram()
+    together.observe(due_ms, delivered_ms)
+    alone = observed_in([([due], delivered) for due, delivered in zip(due_ms, delivered_ms, strict=True)])
+
+    assert together.cumulative() == alone.cumulative()
+    assert (together.early, together.max_seconds) == (alone.early, alone.max_seconds)
+    assert together.sum_seconds == pytest.approx(alone.sum_seconds)
+
+
 def test_a_reader_on_another_thread_sees_counts_that_only_grow() -> None:
     histogram, done = LatenessHistogram(), threading.Event()
 

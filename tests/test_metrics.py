@@ -43,7 +43,13 @@ INTERFACE = [
     "retention_margin_seconds",
     "build_info",
 ]
-BEYOND_THE_INTERFACE = ["clock_steps_total", "client_received_bytes_total", "missing_timestamps_total", "early_total"]
+BEYOND_THE_INTERFACE = [
+    "clock_steps_total",
+    "client_received_bytes_total",
+    "missing_timestamps_total",
+    "early_total",
+    "retried_total",
+]
 VERSIONS = {"version": "1.2.3", "librdkafka": "2.16.0", "python": "3.11.9"}
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -18,7 +18,7 @@ from delayed_consumer import client_properties
 from delayed_consumer.errors import ConfigError
 from delayed_consumer.masking import looks_secret, mask_text
 from delayed_consumer.settings import Settings
-from delayed_consumer.variables import FROM_FILES, NOT_BUILT
+from delayed_consumer.variables import FROM_FILES
 
 REQUIRED = {"KAFKA_BOOTSTRAP_SERVERS": "localhost:9092", "KAFKA_TOPICS": "orders"}
 LOGIN = {
@@ -123,7 +123,7 @@ def test_every_problem_is_in_one_message_with_those_among_settings() -> None:
             {
                 "DELAY_SECONDS": "soon",
                 "KAFKA_TOPCIS": "orders",
-                "DELIVERY": "exactly-once",
+                "DELIVERY": "exactly",
                 "KAFKA_CONF_ENABLE_AUTO_COMMIT": "true",
                 "SINK": "topic",
                 "KAFKA_SASL_USERNAME": "service",
@@ -139,7 +139,7 @@ def test_every_problem_is_in_one_message_with_those_among_settings() -> None:
         "KAFKA_BOOTSTRAP_SERVERS is required",
         "KAFKA_TOPICS is required",
         "KAFKA_TOPCIS is not a setting; did you mean KAFKA_TOPICS?",
-        "DELIVERY=exactly-once is not built yet",
+        "DELIVERY='exactly': must be 'at-most-once', 'at-least-once' or 'exactly-once'",
         "KAFKA_CONF_ENABLE_AUTO_COMMIT: refused",
         "SINK=topic needs SINK_TOPIC",
         "KAFKA_SASL_USERNAME without effect",
@@ -149,7 +149,7 @@ def test_every_problem_is_in_one_message_with_those_among_settings() -> None:
 
 
 def test_a_wrong_value_is_not_also_a_conflict() -> None:
-    assert problem({"SINK": "tpoic", "SINK_TOPIC": "later"}).startswith("SINK='tpoic': must be 'log' or 'topic'")
+    assert problem({"SINK": "tpoic", "SINK_TOPIC": "later"}).startswith("SINK='tpoic': must be 'log', 'topic'")
 
 
 @given(
@@ -257,15 +257,6 @@ def test_a_misspelt_first_word_is_a_warning() -> None:
     assert load({"DEALY_SECONDS": "1"}).warnings() == ["DEALY_SECONDS is not a setting; did you mean DELAY_SECONDS?"]
 
 
-@pytest.mark.parametrize("pattern", NOT_BUILT)
-def test_a_setting_that_is_not_built_yet_says_so_and_does_not_show_its_value(pattern: str) -> None:
-    name, _, value = pattern.replace("_*", "_AUTH").replace("*", CANARY).partition("=")
-    told = problem({name: value})
-    assert told.startswith(f"{name} is not built yet; " if value == CANARY else f"{name}={value} is not built yet; ")
-    assert CANARY not in told
-    assert problem(**{name.lower(): value}) == told
-
-
 # --- values
 
 
@@ -277,6 +268,12 @@ def test_a_setting_that_is_not_built_yet_says_so_and_does_not_show_its_value(pat
         ("DELAY_SECONDS", "inf", "finite"),
         ("DELAY_SECONDS", "1e10", "less than or equal to"),
         ("DELAY_SECONDS", "15m", "valid number"),
+        ("RETRY_DELAYS_SECONDS", "60,0", "greater than 0"),
+        ("RETRY_DELAYS_SECONDS", "60,soon", "valid number"),
+        ("RETRY_DELAYS_SECONDS", ",".join("1" * 21), "at most 20"),
+        ("MAX_ATTEMPTS", "0", "greater than or equal to 1"),
+        ("ON_FAILURE", "drop", "'stop', 'dead-letter' or 'skip'"),
+        ("DEAD_LETTER_TOPIC", "a b", "topic"),
         ("DELAY_SECONDS_BY_TOPIC", "orders=5", "not JSON"),
         ("DELAY_SECONDS_BY_TOPIC", "[5]", "not a JSON object"),
         ("DELAY_SECONDS_BY_TOPIC", '{"orders": "5"}', "[orders]='5': must be a valid number"),
@@ -379,11 +376,14 @@ def test_topics_are_consumed_by_name_or_by_regular_expression() -> None:
     [
         ({"SINK": "topic"}, "SINK=topic needs SINK_TOPIC"),
         ({"SINK_TOPIC": "later"}, "SINK_TOPIC has no effect with SINK=log"),
-        ({"SINK": "topic", "SINK_TOPIC": "orders"}, "SINK_TOPIC=orders is one of KAFKA_TOPICS"),
-        ({"SINK": "topic", "SINK_TOPIC": "b-1", "KAFKA_TOPICS": "a,^b"}, "SINK_TOPIC=b-1 is one of KAFKA_TOPICS"),
+        ({"SINK": "topic", "SINK_TOPIC": "orders"}, "SINK_TOPIC=orders is one of the topics that are read"),
+        (
+            {"SINK": "topic", "SINK_TOPIC": "b-1", "KAFKA_TOPICS": "a,^b"},
+            "SINK_TOPIC=b-1 is one of the topics that are read",
+        ),
         (
             {"SINK": "topic", "SINK_TOPIC": "b1", "KAFKA_TOPICS": "^b[[:digit:]]"},
-            "SINK_TOPIC=b1 is one of KAFKA_TOPICS",
+            "SINK_TOPIC=b1 is one of the topics that are read",
         ),
         ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "needs KAFKA_SASL_MECHANISM"),
         ({**LOGIN, "KAFKA_SASL_PASSWORD": ""}, "KAFKA_SASL_USERNAME needs KAFKA_SASL_PASSWORD"),
@@ -402,6 +402,25 @@ def test_topics_are_consumed_by_name_or_by_regular_expression() -> None:
         ({**LOGIN, "KAFKA_SSL_CERTIFICATE_LOCATION": __file__}, "needs KAFKA_SSL_KEY_LOCATION"),
         ({**LOGIN, "KAFKA_SSL_KEY_PASSWORD": "x"}, "KAFKA_SSL_KEY_PASSWORD needs KAFKA_SSL_KEY_LOCATION"),
         ({"KAFKA_CONF_FETCH_WAIT_MAX_MS": "2001"}, "KAFKA_CONF_FETCH_WAIT_MAX_MS=2001 is more than half"),
+        ({"ON_FAILURE": "dead-letter"}, "ON_FAILURE=dead-letter needs DEAD_LETTER_TOPIC"),
+        ({"ON_FUTURE_TIMESTAMP": "dead-letter"}, "ON_FUTURE_TIMESTAMP=dead-letter needs DEAD_LETTER_TOPIC"),
+        ({"ON_FAILURE": "dead-letter", "DEAD_LETTER_TOPIC": "orders"}, "DEAD_LETTER_TOPIC=orders is one of the topics"),
+        (
+            {"ON_FAILURE": "dead-letter", "DEAD_LETTER_TOPIC": "dead", "KAFKA_TOPICS": "orders,^d"},
+            "DEAD_LETTER_TOPIC=dead is one of the topics that are read",
+        ),
+        (
+            {"SINK": "topic", "SINK_TOPIC": "g.retry.2", "KAFKA_GROUP_ID": "g", "RETRY_DELAYS_SECONDS": "1,2"},
+            "SINK_TOPIC=g.retry.2 is one of the topics that are read",
+        ),
+        (
+            {"KAFKA_GROUP_ID": "our group", "RETRY_DELAYS_SECONDS": "60"},
+            "'our group.retry.1' is named after KAFKA_GROUP_ID",
+        ),
+        ({"KAFKA_GROUP_ID": "g" * 241, "RETRY_DELAYS_SECONDS": ",".join("1" * 10)}, "is named after KAFKA_GROUP_ID"),
+        ({"SINK": "python"}, "SINK=python needs SINK_HANDLER"),
+        ({"SINK_HANDLER": "a:b"}, "SINK_HANDLER has no effect with SINK=log"),
+        ({"DELIVERY": "exactly-once"}, "DELIVERY=exactly-once needs SINK=topic, SINK is log"),
         ({"KAFKA_CONF_SASL_KERBEROS_PRINCIPAL": "a; rm x"}, "KAFKA_CONF_SASL_KERBEROS_PRINCIPAL: the client hands it"),
     ],
 )
@@ -414,6 +433,25 @@ def test_what_belongs_together_is_accepted() -> None:
     load({**LOGIN, "KAFKA_SSL_CERTIFICATE_LOCATION": __file__, "KAFKA_SSL_KEY_LOCATION": __file__})
     load({**LOGIN, "KAFKA_CONF_SSL_KEY_PEM": "k", "KAFKA_CONF_SSL_CERTIFICATE_PEM": "c", "KAFKA_SSL_KEY_PASSWORD": "x"})
     load({"KAFKA_CONF_FETCH_WAIT_MAX_MS": "2000"})
+
+
+def test_retry_topics_are_named_after_the_group_and_have_delays_of_their_own() -> None:
+    settings = load({"RETRY_DELAYS_SECONDS": "60, 0.5 ,1800", "KAFKA_GROUP_ID": "shop", "DELAY_SECONDS": "7"})
+    assert settings.retry_topics == ("shop.retry.1", "shop.retry.2", "shop.retry.3")
+    assert settings.subscriptions == ("orders", *settings.retry_topics)
+    assert [settings.delay_ms(topic) for topic in settings.subscriptions] == [7_000, 60_000, 500, 1_800_000]
+
+
+def test_without_retry_delays_nothing_else_is_read() -> None:
+    settings = load()
+    assert (settings.retry_topics, settings.subscriptions) == ((), ("orders",))
+
+
+def test_a_dead_letter_topic_that_gets_nothing_is_warned_of() -> None:
+    [warning] = load({"DEAD_LETTER_TOPIC": "dead"}).warnings()
+    assert warning == "DEAD_LETTER_TOPIC=dead gets nothing: ON_FAILURE is stop and ON_FUTURE_TIMESTAMP is wait"
+    for name in ("ON_FAILURE", "ON_FUTURE_TIMESTAMP"):
+        assert load({"DEAD_LETTER_TOPIC": "dead", name: "dead-letter"}).warnings() == []
 
 
 # --- client properties

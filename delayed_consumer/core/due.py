@@ -14,20 +14,25 @@ NO_TIMESTAMP = -1
 class FuturePolicy:
     """What to do with a timestamp more than ``max_future_ms`` ahead of the clock.
 
-    ``wait``: its due time stands. ``cap``: it is due the delay after it was read.
+    ``wait``: its due time stands. ``cap``: it is due the delay after it was read. ``dead-letter``: it is refused,
+    at once.
     """
 
     max_future_ms: float
-    action: Literal["wait", "cap"]
+    action: Literal["wait", "cap", "dead-letter"]
 
 
 @dataclass(frozen=True, slots=True)
 class DueTimes:
-    """The due times of consecutive records, ascending, and how many timestamps were unusual."""
+    """The due times of consecutive records, ascending, and how many timestamps were unusual.
+
+    ``refused``: the indices of those that must not be delivered.
+    """
 
     due_ms: list[int]
     future: int = 0
     missing: int = 0
+    refused: Sequence[int] = ()
 
 
 class DueRule:
@@ -48,19 +53,25 @@ class DueRule:
         """``timestamps_ms``: at least one."""
         if min(timestamps_ms) >= 0 and max(timestamps_ms) <= now_ms + self._future.max_future_ms:
             return DueTimes(self._running_maximum(timestamps_ms))
-        future = missing = 0
+        missing = 0
+        future = []
         usable = []
         read_ms = int(now_ms) + 1  # rounded up: an early clock reading would make a record early
-        for timestamp_ms in timestamps_ms:
+        for index, timestamp_ms in enumerate(timestamps_ms):
             if timestamp_ms < 0:
                 missing += 1
                 usable.append(read_ms)
             elif timestamp_ms > now_ms + self._future.max_future_ms:
-                future += 1
-                usable.append(read_ms if self._future.action == "cap" else timestamp_ms)
+                future.append(index)
+                usable.append(self._instead(timestamp_ms, read_ms))
             else:
                 usable.append(timestamp_ms)
-        return DueTimes(self._running_maximum(usable), future, missing)
+        refused = future if self._future.action == "dead-letter" else ()
+        return DueTimes(self._running_maximum(usable), len(future), missing, refused)
+
+    def _instead(self, timestamp_ms: int, read_ms: int) -> int:
+        """What a timestamp too far ahead counts as."""
+        return {"wait": timestamp_ms, "cap": read_ms, "dead-letter": read_ms - self._delay_ms}[self._future.action]
 
     def _running_maximum(self, timestamps_ms: Sequence[int]) -> list[int]:
         delay_ms = self._delay_ms

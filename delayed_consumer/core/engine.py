@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from delayed_consumer.core.due import DueRule, DueTimes, FuturePolicy
@@ -11,6 +11,7 @@ from delayed_consumer.core.flow import FlowChange, Limits, Room, decide
 from delayed_consumer.core.records import Partition, Run
 from delayed_consumer.core.window import Assignment
 
+REFUSED_TIMESTAMP = "its timestamp lies further ahead than MAX_FUTURE_SECONDS"
 STEP_RECORDS = 500  # a drain of 40,000 records in one go makes what is due meanwhile 20 to 80 ms late
 UNKNOWN_RECORD_BYTES = 10_000.0  # assumed until records were seen: the first step must not overfill a small hold
 
@@ -20,10 +21,12 @@ class InFlightLimit:
     """How much of one partition may be with the sink at once.
 
     One run where records are handled one after the other; more where the sink keeps their order itself.
+    ``span_offsets`` bounds how far it may get ahead of the first record that is not done: a crash may repeat that.
     """
 
     runs: int
     records_per_run: int
+    span_offsets: int = 100_000
 
 
 class Engine:
@@ -84,7 +87,8 @@ class Engine:
             return None
         self._record_bytes = max(0.99 * self._record_bytes, max(sizes))
         due = one.due.due_times(timestamps_ms, now_ms)
-        one.hold(Run(partition, one.generation, messages, offsets, due.due_ms, sizes))
+        for run in _without_refused(Run(partition, one.generation, messages, offsets, due.due_ms, sizes), due.refused):
+            one.hold(run)
         self._look_again()
         return due
 
@@ -136,12 +140,11 @@ class Engine:
         one = self._assignments.get(run.partition)
         return one is not None and one.generation == run.generation
 
-    def finish(self, run: Run, done: int) -> None:
+    def finish(self, run: Run, done: int, now_ms: float) -> None:
         """The sink is done with the first ``done`` records of a run that we own."""
         self._next_due_ms = None
         self._offsets_moved = True
-        if done:
-            self._assignments[run.partition].in_flight.finish(run if done == len(run) else run.split(done)[0])
+        self._assignments[run.partition].finish(run, done, now_ms)
         if self._short_of_room:
             self._look_again()
 
@@ -194,9 +197,24 @@ class Engine:
         self._look_again()
 
     def _may_start(self, one: Assignment) -> bool:
-        return len(one.in_flight) < self._in_flight.runs
+        limit = self._in_flight
+        return len(one.in_flight) < limit.runs and one.in_flight.span_offsets < limit.span_offsets
 
     def _look_again(self) -> None:
         self._look_at_ms = 0.0
         self._next_due_ms = None
         self._offsets_moved = True
+
+
+def _without_refused(run: Run, refused: Sequence[int]) -> Iterator[Run]:
+    """The run in parts: those to deliver, and each that is refused alone."""
+    start = 0
+    for index in refused:
+        before, rest = run.split(index - start)
+        one, run = rest.split(1)
+        start = index + 1
+        if before:
+            yield before
+        yield replace(one, refused=REFUSED_TIMESTAMP)
+    if run:
+        yield run

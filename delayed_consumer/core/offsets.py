@@ -1,4 +1,4 @@
-"""Which runs are in flight, and so the first offset that is not done."""
+"""Which records are in flight, and so the first offset that is not done."""
 
 from __future__ import annotations
 
@@ -8,32 +8,48 @@ from delayed_consumer.core.records import Run
 class InFlight:
     """The runs of one partition that were handed to the sink and are not done.
 
-    Runs start in offset order and finish in any. A dict keeps insertion order, so its first key is
-    the first offset not done, whatever has finished behind it.
+    Runs start in offset order and finish in any. A dict keeps insertion order, so its first key has the
+    first offset not done, whatever has finished behind it.
     """
 
     def __init__(self) -> None:
-        self._runs: dict[int, Run] = {}
+        self._done: dict[Run, int] = {}  # how many records of each are done, from its first
+        self._next_offset = 0
         self.records = 0
         self.bytes = 0
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self._done)
 
     @property
-    def first_unfinished(self) -> Run | None:
-        return next(iter(self._runs.values()), None)
+    def first_unfinished_offset(self) -> int | None:
+        run, done = self._first()
+        return None if run is None else run.offsets[done]
+
+    @property
+    def first_unfinished_due_ms(self) -> int | None:
+        run, done = self._first()
+        return None if run is None else run.due_ms[done]
+
+    @property
+    def span_offsets(self) -> int:
+        """From the first offset not done to behind the last that was started: what a crash may repeat."""
+        first = self.first_unfinished_offset
+        return 0 if first is None else self._next_offset - first
 
     def start(self, run: Run) -> None:
-        self._runs[run.first_offset] = run
+        self._done[run] = 0
+        self._next_offset = run.next_offset
         self.records += len(run)
         self.bytes += run.size_bytes
 
-    def finish(self, run: Run) -> None:
-        """``run`` as it was started, or its first part when only that is done."""
-        started = self._runs.pop(run.first_offset)
-        self.records -= len(run)
-        self.bytes -= run.size_bytes
-        if len(run) < len(started):
-            _, rest = started.split(len(run))
-            self._runs = dict(sorted({**self._runs, rest.first_offset: rest}.items()))
+    def finish(self, run: Run, done: int) -> None:
+        """The first ``done`` records of a run that was started are done. Its memory is free when all are."""
+        self.records -= done - self._done[run]
+        self._done[run] = done
+        if done == len(run):
+            del self._done[run]
+            self.bytes -= run.size_bytes
+
+    def _first(self) -> tuple[Run | None, int]:
+        return next(iter(self._done.items()), (None, 0))

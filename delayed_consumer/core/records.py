@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 
@@ -25,6 +25,7 @@ class Run:
     A class per record would cost more than fetching it. ``messages`` are the client's objects, which
     the core never looks into. ``due_ms`` ascends (see `due`). ``generation`` names the
     assignment that the records were read under: what comes back late from a former one matches nothing.
+    ``refused`` says why these records must not be delivered though they are due.
     Offsets may have gaps (compaction, control records), so the run ends where its last record ends.
     """
 
@@ -34,6 +35,11 @@ class Run:
     offsets: Sequence[int]
     due_ms: Sequence[int]
     sizes: Sequence[int]  # bytes of memory, per record
+    refused: str | None = None
+    size_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size_bytes", sum(self.sizes))
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -46,10 +52,6 @@ class Run:
     def next_offset(self) -> int:
         """What a consumer that has finished this run reads next. The only "+ 1" of the code base."""
         return self.offsets[-1] + 1
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(self.sizes)
 
     def due_count(self, now_ms: float) -> int:
         """How many records, from the first, are due."""
@@ -67,4 +69,5 @@ class Run:
             self.offsets[part],
             self.due_ms[part],
             self.sizes[part],
+            self.refused,
         )

@@ -20,6 +20,7 @@ class Assignment:
         paused: what the client was last told.
         awaited_since_ms: since when nothing was heard of it though it was resumed.
         last_start_ms: when records of it last went to the sink.
+        last_progress_ms: since when the first record in flight is the first one.
         stored: the last offset that was given to the client to commit.
     """
 
@@ -36,6 +37,7 @@ class Assignment:
         self.paused = False
         self.awaited_since_ms: float | None = None
         self.last_start_ms = 0.0
+        self.last_progress_ms = 0.0
         self.stored: int | None = None
         self._held: deque[Run] = deque()
         self.held_records = 0
@@ -62,8 +64,8 @@ class Assignment:
 
     @property
     def oldest_unfinished_due_ms(self) -> int | None:
-        first = self.in_flight.first_unfinished
-        return first.due_ms[0] if first is not None else self.next_due_ms
+        first_ms = self.in_flight.first_unfinished_due_ms
+        return first_ms if first_ms is not None else self.next_due_ms
 
     def due_records(self, now_ms: float) -> int:
         """Records that are due and not done."""
@@ -81,10 +83,10 @@ class Assignment:
 
         This one line is at-least-once.
         """
-        first = self.in_flight.first_unfinished
+        first = self.in_flight.first_unfinished_offset
         if first is None and self._held:
-            first = self._held[0]
-        return first.first_offset if first is not None else self.position
+            first = self._held[0].first_offset
+        return first if first is not None else self.position
 
     def hold(self, run: Run) -> None:
         self._held.append(run)
@@ -130,6 +132,15 @@ class Assignment:
             self._held.popleft()
         self.held_records -= len(run)
         self.held_bytes -= run.size_bytes
+        if not self.in_flight:
+            self.last_progress_ms = now_ms
         self.in_flight.start(run)
         self.last_start_ms = now_ms
         return run
+
+    def finish(self, run: Run, done: int, now_ms: float) -> None:
+        """The first ``done`` records of a run in flight are done."""
+        first = self.in_flight.first_unfinished_offset
+        self.in_flight.finish(run, done)
+        if self.in_flight.first_unfinished_offset != first:
+            self.last_progress_ms = now_ms

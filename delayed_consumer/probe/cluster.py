@@ -23,6 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are pu
     AdminClient,
     ConfigEntry,
     ConfigResource,
+    NewTopic,
     OffsetSpec,
 )
 
@@ -36,7 +37,7 @@ from delayed_consumer.backlog import (
     partition_lag,
 )
 from delayed_consumer.core.records import Partition
-from delayed_consumer.errors import UnreachableError
+from delayed_consumer.errors import ConfigError, UnreachableError
 from delayed_consumer.probe.commits import committed_offsets
 from delayed_consumer.probe.connection import ClientProperties, Connection, is_denial, silent_logger
 from delayed_consumer.probe.first_records import RecordReader
@@ -185,8 +186,34 @@ class Probe:
 
     def max_message_bytes(self, topic: str) -> int | None:
         """The largest batch that the topic takes; None: we may not see it."""
-        settings = self._topic_settings([topic]).get(topic)
-        return int(str(settings["max.message.bytes"].value)) if settings else None
+        return self.message_limits([topic]).get(topic)
+
+    def message_limits(self, topics: Collection[str]) -> dict[str, int]:
+        """The largest batch that each topic takes, in bytes. One whose configuration we may not see is left out."""
+        limits = {
+            topic: settings["max.message.bytes"].value for topic, settings in self._topic_settings(topics).items()
+        }
+        return {topic: int(str(limit)) for topic, limit in limits.items()}
+
+    def create_topic(self, topic: str, partitions: int, settings: Mapping[str, str], *, only_ask: bool = False) -> None:
+        """Creates it, with the replication that the brokers give by default, and waits until they list it.
+
+        One that is there already is fine: another instance may create it at the same time. ``only_ask``: whether
+        they would.
+
+        Raises:
+            ConfigError: the brokers do not create such a topic.
+        """
+        new = NewTopic(topic, num_partitions=partitions, config=dict(settings))
+        future = self._admin.create_topics([new], request_timeout=self._timeout_s, validate_only=only_ask)[topic]
+        self._wait([future])
+        error = _error_of(future)
+        if error is not None and error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            if is_denial(error) or error.retriable() or error.code() in _NO_ANSWER:
+                raise self._connection.translated(error, f"the topic {topic}")
+            raise ConfigError([f"the brokers do not create the topic {topic}: {error.str()}"])
+        if not only_ask:
+            self._await_topic(topic)
 
     def _group(self, group: str, include_authorized_operations: bool = False) -> Any:
         deadline = time.monotonic() + self._timeout_s
@@ -224,6 +251,13 @@ class Probe:
                     raise self._connection.translated(error.args[0]) from error
             else:
                 return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+    def _await_topic(self, topic: str) -> None:
+        deadline = time.monotonic() + self._timeout_s
+        while topic not in self._all_topics():
+            if time.monotonic() > deadline:
+                raise UnreachableError(f"the topic {topic} was created and is not listed yet")
+            time.sleep(_TURN_S)
 
     def _log_bounds(self, waiting_from_ms: Mapping[Partition, int]) -> dict[Partition, LogBounds]:
         if not waiting_from_ms or self._is_embedded():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,14 +12,27 @@ from delayed_consumer.core.records import Partition, Run
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: its first ``done`` records are done; ``failure`` says why the next one is not.
+    """How far a run has come.
 
-    None: all are done.
+    Attributes:
+        run: as it was handed over.
+        done: its first ``done`` records are done, those of earlier outcomes included.
+        failure: why a record is not, and the service must stop. None: nothing is wrong.
+        goes_on: more will come of this run.
+        diverted: which of its records, by index, are done since the last outcome without having been delivered: they
+            are to be tried later, dead-lettered or skipped.
+        begun_ms: when the delivery of each record that is done since the last outcome began, by the wall clock; None:
+            when the run was handed over.
+        failed: the index of the record that failed, where it is not the next one.
     """
 
     run: Run
     done: int
     failure: str | None = None
+    goes_on: bool = False
+    diverted: Collection[int] = ()
+    begun_ms: Sequence[float] | None = None
+    failed: int | None = None
 
 
 class Sink(Protocol):
@@ -37,12 +50,13 @@ class Sink(Protocol):
         """Begins to deliver ``run``; its outcome comes from `outcomes`, also when that is at once."""
 
     def outcomes(self) -> list[Outcome]:
-        """What has ended since the last call."""
+        """What has come of runs since the last call."""
 
     def forget(self, partitions: Collection[Partition]) -> list[Run]:
-        """These partitions are no longer ours: drops the runs of them that it has not begun, and returns those.
+        """These partitions are given up: begins nothing more of them.
 
-        What it has begun may still end, with an outcome.
+        Returns their runs of which nothing was begun: no outcome comes of these. What was begun may still end, and
+        the last outcome of its run counts only that as done.
         """
 
     def close(self) -> None:

@@ -15,10 +15,12 @@ import orjson
 
 from delayed_consumer.core.engine import InFlightLimit
 from delayed_consumer.core.records import Partition, Run
+from delayed_consumer.origin import Origin, Origins
 from delayed_consumer.sinks import Outcome
 
 # A pipe that poll() calls writable takes this much without blocking (POSIX); it holds 16 times that.
 _NEVER_BLOCKS_BYTES = select.PIPE_BUF
+_NO_RETRIES = Origins()
 
 
 @dataclass(slots=True)
@@ -48,8 +50,9 @@ class LogSink:
 
     in_flight_limit = InFlightLimit(runs=64, records_per_run=500)
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, origins: Origins = _NO_RETRIES) -> None:
         self._descriptor = descriptor
+        self._origins = origins
         self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._writable = select.poll()
         self._writable.register(descriptor, select.POLLOUT)
@@ -89,7 +92,8 @@ class LogSink:
     def _next_lines(self) -> _Lines | None:
         if self._lines is None and self._waiting:
             run, delivered_ms = self._waiting.popleft()
-            self._lines = _Lines(run, b"".join([_line(run, index, delivered_ms) for index in range(len(run))]))
+            lines = [_line(run, index, self._origins.of(run, index), delivered_ms) for index in range(len(run))]
+            self._lines = _Lines(run, b"".join(lines))
         return self._lines
 
     def _write(self, lines: _Lines) -> None:
@@ -110,23 +114,24 @@ class LogSink:
         return [Outcome(lines.run, lines.records_written, failure), *given_up]
 
 
-def _line(run: Run, index: int, delivered_ms: float) -> bytes:
+def _line(run: Run, index: int, origin: Origin, delivered_ms: float) -> bytes:
+    """A record that is tried again has the coordinates, timestamp and headers that it had at first."""
     message = run.messages[index]
     record = {
-        "topic": run.partition.topic,
-        "partition": run.partition.number,
-        "offset": run.offsets[index],
-        "timestamp_ms": message.timestamp()[1],
+        "topic": origin.topic,
+        "partition": origin.partition,
+        "offset": origin.offset,
+        "timestamp_ms": origin.timestamp_ms,
         "due_ms": run.due_ms[index],
         "delivered_ms": delivered_ms,
-        "key": _text(message.key()),
-        "value": _text(message.value()),
-        "headers": [(name, _text(value)) for name, value in message.headers() or ()],
+        "key": text_or_base64(message.key()),
+        "value": text_or_base64(message.value()),
+        "headers": [(name, text_or_base64(value)) for name, value in origin.headers],
     }
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _text(data: bytes | None) -> Any:
+def text_or_base64(data: bytes | None) -> Any:
     """UTF-8 as a string, other bytes as base64, null as null."""
     if data is None:
         return None

@@ -8,15 +8,14 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Literal
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from delayed_consumer.core.engine import InFlightLimit
 from delayed_consumer.core.records import Partition, Run
-from delayed_consumer.errors import ConfigError
+from delayed_consumer.failures import Failure, Fallback
+from delayed_consumer.origin import Origins
 from delayed_consumer.sinks import Outcome
-
-_ANY_PARTITION = -1
-_HEADER_PREFIX = "delayed-consumer."
+from delayed_consumer.sinks.relaying import Relaying, abandon, failure_of, make_producer, serve_reports
 
 
 def producer_properties(
@@ -40,29 +39,38 @@ def producer_properties(
 
 
 class _Relay:
-    """One run on its way: what was produced of it and what is acknowledged."""
+    """One run on its way: what was produced of it, and what of that is acknowledged or out of the way."""
 
     def __init__(self, run: Run, delivered_ms: float) -> None:
         self.run = run
         self.delivered_ms = delivered_ms
+        self.records = len(run)
         self.produced = 0
-        self.reported = 0
-        self.failed: tuple[int, str] | None = None  # the first record, in offset order, and why
+        self.resolved = 0
+        self.diverted: list[int] = []
+        self.failed: tuple[int, str] | None = None  # the first record, in offset order, and why the service must stop
 
     @property
     def wholly_produced(self) -> bool:
-        return self.produced == len(self.run) or self.failed is not None
+        return self.produced == self.records or self.failed is not None
 
     @property
     def ended(self) -> bool:
-        return self.wholly_produced and self.reported == self.produced
+        return self.resolved == self.produced and self.wholly_produced
 
     def fail(self, index: int, reason: str) -> None:
+        self.resolved += 1
         if self.failed is None or index < self.failed[0]:
             self.failed = (index, reason)
 
+    def divert(self, index: int) -> None:
+        """The fallback has seen to this record."""
+        self.resolved += 1
+        self.diverted.append(index)
+
     def outcome(self) -> Outcome:
-        return Outcome(self.run, len(self.run)) if self.failed is None else Outcome(self.run, *self.failed)
+        done, failure = (len(self.run), None) if self.failed is None else self.failed
+        return Outcome(self.run, done, failure, diverted=[index for index in self.diverted if index < done])
 
 
 class TopicSink:
@@ -76,29 +84,31 @@ class TopicSink:
         topic: str,
         partitions: int,
         timestamp: Literal["delivery", "source"],
+        fallback: Fallback,
+        origins: Origins,
         logger: logging.Logger,
     ) -> None:
         """``partitions``: how many the target topic has. Raises ConfigError for properties that do not go together."""
-        self._topic = topic
-        self._partitions = partitions
-        self._keeps_timestamp = timestamp == "source"
-        try:
-            self._producer = Producer(dict(properties), logger=logger)
-        except KafkaException as error:
-            raise ConfigError([f"KAFKA_CONF_*: {_reason(error)}"]) from error
+        self._fallback = fallback
+        self._relaying = Relaying(topic, partitions, timestamp, origins)
+        self._producer = make_producer(properties, logger)
         self._relays: deque[_Relay] = deque()
+        self._closed = False
 
     def deliver(self, run: Run, delivered_ms: float) -> None:
         self._relays.append(_Relay(run, delivered_ms))
         self._produce()
 
     def outcomes(self) -> list[Outcome]:
-        self._producer.poll(0)
+        serve_reports(self._producer)
         self._produce()
-        ended = [relay.outcome() for relay in self._relays if relay.ended]
+        ended = [relay for relay in self._relays if relay.ended]
+        if any(relay.failed is not None for relay in ended):
+            ended = self._without_early_failures()
         if ended:
-            self._relays = deque(relay for relay in self._relays if not relay.ended)
-        return ended
+            told = set(ended)
+            self._relays = deque(relay for relay in self._relays if relay not in told)
+        return [relay.outcome() for relay in ended]
 
     def forget(self, partitions: Collection[Partition]) -> list[Run]:
         dropped = [relay for relay in self._relays if relay.run.partition in partitions and not relay.produced]
@@ -107,59 +117,52 @@ class TopicSink:
 
     def close(self) -> None:
         """What is not acknowledged by now may still arrive: it was not counted as done."""
-        self._producer.purge()
-        self._producer.flush(1)
+        self._closed = True
+        abandon(self._producer)
+
+    def _without_early_failures(self) -> list[_Relay]:
+        """What has ended. A failure stops the service, so what is before it in its partition ends first: it may be the
+        one to stop at, and would else be repeated."""
+        ended = []
+        unfinished = set()
+        for relay in self._relays:
+            if not relay.ended:
+                unfinished.add(relay.run.partition)
+            elif relay.failed is None or relay.run.partition not in unfinished:
+                ended.append(relay)
+        return ended
 
     def _produce(self) -> None:
         """Hands the client what its queue takes, in order; nothing behind a record that failed."""
         for relay in self._relays:
-            if relay.failed is not None:
+            if not relay.wholly_produced:
+                self._produce_run(relay)
+            if relay.failed is not None or not relay.wholly_produced:
                 return
-            while not relay.wholly_produced:
-                try:
-                    self._produce_one(relay, relay.produced)
-                except BufferError:
-                    return  # carried on when delivery reports have made room
-                except (KafkaException, ValueError) as error:
-                    relay.fail(relay.produced, _reason(error))
-                    return
+
+    def _produce_run(self, relay: _Relay) -> None:
+        while not relay.wholly_produced:
+            relay.produced, error = self._relaying.produce(
+                self._producer,
+                relay.run,
+                relay.produced,
+                relay.records,
+                relay.delivered_ms,
+                partial(self._report, relay),
+            )
+            if isinstance(error, BufferError):
+                return  # carried on when delivery reports have made room
+            if error is not None:
+                self._give_up(relay, relay.produced, failure_of(error))
                 relay.produced += 1
 
-    def _produce_one(self, relay: _Relay, index: int) -> None:
-        run = relay.run
-        message: Message = run.messages[index]
-        key = message.key()
-        timestamp_ms = message.timestamp()[1]
-        origin = (
-            (_HEADER_PREFIX + "topic", run.partition.topic.encode()),
-            (_HEADER_PREFIX + "partition", b"%d" % run.partition.number),
-            (_HEADER_PREFIX + "offset", b"%d" % run.offsets[index]),
-            (_HEADER_PREFIX + "timestamp", b"%d" % timestamp_ms),
-        )
-        # A timestamp of 0 means now to the client.
-        relayed_ms = max(0, timestamp_ms) if self._keeps_timestamp else int(relay.delivered_ms)
-        self._producer.produce(
-            self._topic,
-            value=message.value(),
-            key=key,
-            partition=self._target_partition(run.partition.number, key),
-            timestamp=relayed_ms,
-            headers=[*(message.headers() or ()), *origin],
-            on_delivery=partial(_report, relay, index),
-        )
+    def _report(self, relay: _Relay, index: int, error: KafkaError | None, _: Message) -> None:
+        if error is None:
+            relay.resolved += 1
+        elif not self._closed:
+            self._give_up(relay, index, failure_of(KafkaException(error)))
 
-    def _target_partition(self, source_partition: int, key: bytes | None) -> int:
-        """By the key where there is one; else the source's own partition where the target has it."""
-        if key is None and source_partition < self._partitions:
-            return source_partition
-        return _ANY_PARTITION
-
-
-def _report(relay: _Relay, index: int, error: KafkaError | None, _: Message) -> None:
-    relay.reported += 1
-    if error is not None:
-        relay.fail(index, error.str())
-
-
-def _reason(error: Exception) -> str:
-    return error.args[0].str() if isinstance(error, KafkaException) else str(error)
+    def _give_up(self, relay: _Relay, index: int, failure: Failure) -> None:
+        stop = self._fallback.take(relay.run, index, failure, partial(relay.divert, index))
+        if stop is not None:
+            relay.fail(index, stop)

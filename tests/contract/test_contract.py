@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are public, but not marked so
@@ -13,35 +11,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are pu
 )
 
 from tests.conftest import ServiceStarter
-from tests.contract.conftest import PARTITIONS, MakeTopic
+from tests.contract.conftest import PARTITIONS, SESSION, MakeTopic, spread
 from tests.support.service import ServiceProcess, assert_all_delivered
 from tests.support.topics import Record, Topic, admin, committed, now_ms, send
 from tests.support.wait import wait_until
 
-DELAY_SECONDS = 4
-
-# The embedded cluster lets a group start 3 s after its first member, and a member that has left stays in the group
-# until its session is over (librdkafka 2.16).
-SESSION = {"KAFKA_CONF_SESSION_TIMEOUT_MS": 4000, "KAFKA_CONF_HEARTBEAT_INTERVAL_MS": 500}
-
-
-def spread(first_ms: int, count: int, every_ms: int) -> list[Record]:
-    """Records on all partitions in turn."""
-    return [
-        Record(first_ms + every_ms * number, b"%d" % number, partition=number % PARTITIONS) for number in range(count)
-    ]
-
 
 def states(service: ServiceProcess) -> list[str]:
     return [one["state"] for one in service.partitions().values()]
-
-
-def test_records_are_delivered_in_order_and_never_early(make_topic: MakeTopic, start: ServiceStarter) -> None:
-    topic = make_topic()
-    topic.produce(*spread(now_ms(), 300, 10))
-    service = start(topic, DELAY_SECONDS=DELAY_SECONDS)
-    service.wait_for_records(300)
-    assert_all_delivered(topic, DELAY_SECONDS, service)
 
 
 def test_mixed_payloads_come_out_as_they_went_in(make_topic: MakeTopic, start: ServiceStarter) -> None:
@@ -61,53 +38,6 @@ def test_mixed_payloads_come_out_as_they_went_in(make_topic: MakeTopic, start: S
         (None, "", []),
         ("", {"base64": "/wA="}, [["null", None]]),
     ]
-
-
-def test_a_relay_keeps_key_value_and_headers(make_topic: MakeTopic, start: ServiceStarter) -> None:
-    topic, target = make_topic(), make_topic()
-    at_ms = now_ms() - 60_000
-    topic.produce(Record(at_ms, b"\xff", b"key", [("name", b"1"), ("name", None)]), Record(at_ms, None, b"gone"))
-    relay = start(topic, DELAY_SECONDS=1, SINK="topic", SINK_TOPIC=target.name)
-    reader = start(target, DELAY_SECONDS=0)
-    reader.wait_for_records(2)
-    first, second = sorted(reader.records, key=lambda record: str(record["key"]), reverse=True)
-    assert (first["key"], first["value"], first["headers"][:2]) == (
-        "key",
-        {"base64": "/w=="},
-        [["name", "1"], ["name", None]],
-    )
-    assert (second["key"], second["value"]) == ("gone", None)
-    assert ["delayed-consumer.offset", "1"] in second["headers"]
-    relay.stop()
-    assert committed(topic)[0] == 2
-
-
-def test_a_restart_goes_on_at_the_committed_offset(make_topic: MakeTopic, start: ServiceStarter) -> None:
-    """After a clean stop in the middle nothing is lost and nothing repeated."""
-    topic = make_topic()
-    topic.produce(*spread(now_ms(), 600, 10))
-    first = start(topic, DELAY_SECONDS=DELAY_SECONDS, **SESSION)
-    first.wait_for_records(150)
-    first.stop()
-    assert committed(topic) == {number: first.offsets(number)[-1] + 1 for number in range(PARTITIONS)}
-    second = start(topic, DELAY_SECONDS=DELAY_SECONDS, **SESSION)
-    second.wait_for_records(600 - len(first.records))
-    assert_all_delivered(topic, DELAY_SECONDS, first, second)
-
-
-def test_a_killed_service_loses_nothing(make_topic: MakeTopic, start: ServiceStarter) -> None:
-    topic = make_topic()
-    topic.produce(*spread(now_ms(), 600, 10))
-    settings = {"DELAY_SECONDS": DELAY_SECONDS, "COMMIT_INTERVAL_SECONDS": 1, **SESSION}
-    first = start(topic, **settings)
-    first.wait_for_records(250)
-    first.signal(signal.SIGKILL)
-    first.wait_for_exit()
-    repeated = len(first.records) - sum(offset or 0 for offset in committed(topic).values())
-    assert repeated < len(first.records), "nothing was committed"
-    second = start(topic, **settings)
-    second.wait_for_records(600 - len(first.records) + repeated)
-    assert_all_delivered(topic, DELAY_SECONDS, first, second, duplicates_at_most=repeated)
 
 
 def test_a_partition_that_waits_long_is_paused_and_stops_in_under_a_second(

@@ -4,7 +4,7 @@ from delayed_consumer.core.due import FuturePolicy
 from delayed_consumer.core.engine import STEP_RECORDS, Engine, InFlightLimit
 from delayed_consumer.core.flow import ANSWER_WITHIN_MS, Limits
 from delayed_consumer.core.records import Run
-from tests.core.making import DELAY_MS, LOOKAHEAD_MS, engine_of, partition, read, run_of
+from tests.core.making import DELAY_MS, LOOKAHEAD_MS, engine_of, partition, read
 
 FOREVER = float("inf")
 
@@ -50,7 +50,7 @@ def test_a_partition_with_as_much_in_flight_as_it_may_have_waits() -> None:
     assert offsets(first) == [(0, [0, 1])]
     assert engine.take_due(10) == []
     assert engine.next_due_ms() == FOREVER, "nothing can start, so there is nothing to wait for"
-    engine.finish(first[0], 2)
+    engine.finish(first[0], 2, 0)
     assert engine.next_due_ms() == 3
     assert offsets(engine.take_due(10)) == [(0, [2])]
 
@@ -71,7 +71,7 @@ def test_an_offset_is_committable_when_it_has_moved_and_only_then() -> None:
     assert engine.take_committable() == [(partition(0), 7)], "a new group is anchored where it starts"
     (run,) = engine.take_due(1)
     assert engine.take_committable() == []
-    engine.finish(run, 1)
+    engine.finish(run, 1, 0)
     assert engine.take_committable() == [(partition(0), 8)]
     read(engine, 0, [3], first_offset=9)
     assert engine.take_committable() == []
@@ -81,9 +81,9 @@ def test_what_is_done_of_a_failed_run_is_committable_and_what_failed_is_not() ->
     engine = assigned(engine_of(0), 0)
     read(engine, 0, [1, 1, 1])
     (run,) = engine.take_due(1)
-    engine.finish(run, 2)
+    engine.finish(run, 2, 0)
     assert engine.take_committable() == [(partition(0), 2)]
-    engine.finish(run_of([1], first_offset=2), 0)
+    engine.finish(run, 2, 0)
     assert engine.take_committable() == []
 
 
@@ -157,7 +157,7 @@ def test_room_made_by_the_sink_is_used_at_once() -> None:
     engine.change_flow(1)
     assert not engine.taking
     (run,) = engine.take_due(1)
-    engine.finish(run, 4)
+    engine.finish(run, 4, 0)
     change = engine.change_flow(1)
     assert change is not None
     assert change.resume == [(partition(0), 4)]

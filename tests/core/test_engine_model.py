@@ -212,7 +212,7 @@ class EngineModel(RuleBasedStateMachine):
         run = one.running.pop(data.draw(st.integers(0, len(one.running) - 1)))
         done = len(run) if one.broken else data.draw(st.sampled_from([len(run)] * 9 + [len(run) // 2]))
         assert self.engine.owns(run)
-        self.engine.finish(run, done)
+        self.engine.finish(run, done, 0)
         one.unfinished -= set(run.offsets[:done])
         one.broken = one.broken or done < len(run)
 
@@ -277,7 +277,7 @@ class EngineModel(RuleBasedStateMachine):
         for one in self.owned.values():
             while one.running:
                 run = one.running.pop()
-                self.engine.finish(run, len(run))
+                self.engine.finish(run, len(run), 0)
                 one.unfinished -= set(run.offsets)
         self.store()
         self.steer()

@@ -54,7 +54,7 @@ class Backlog:
         for _ in range(times):
             self.step()
             for run in self.engine.take_due(NOW_MS):
-                self.engine.finish(run, len(run))
+                self.engine.finish(run, len(run), 0)
 
     def _hand_over(self, number: int, records: int) -> None:
         timestamp_ms = NOW_MS + self.far.get(number, 0)

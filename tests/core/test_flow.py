@@ -194,7 +194,7 @@ def test_one_that_needs_more_than_its_share_waits_until_there_is_room() -> None:
     assert look(one, assignment(1), limits=SMALL).short_of_room
     run = one.start_due(NOW_MS + 100, 15)
     assert run is not None
-    one.in_flight.finish(run)
+    one.in_flight.finish(run, len(run))
     change = look(one, assignment(1), limits=SMALL)
     assert (one.reading, change.short_of_room, change.resume) == (True, False, [(one.partition, 20)])
 
@@ -215,7 +215,7 @@ def test_an_exhausted_hold_pauses_everything_and_recovers(limits: Limits) -> Non
     assert (change.taking, change.short_of_room) == (False, True)
     run = full.start_due(NOW_MS, 40)
     assert run is not None
-    full.in_flight.finish(run)
+    full.in_flight.finish(run, len(run))
     change = look(full, hungry, limits=limits)
     assert change.resume == [(full.partition, 40), (hungry.partition, None)]
     assert change.taking

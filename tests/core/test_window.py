@@ -28,12 +28,12 @@ def test_committable_is_what_is_in_flight_then_what_is_held_then_the_position() 
     one = holding(100, 200)
     first = one.start_due(100, ALL)
     assert first is not None
-    one.in_flight.finish(first)
+    one.in_flight.finish(first, 1)
     assert one.committable == 1
     second = one.start_due(200, ALL)
     assert second is not None
     assert one.committable == 1
-    one.in_flight.finish(second)
+    one.in_flight.finish(second, 1)
     assert one.committable == one.position == 2
 
 
@@ -98,6 +98,19 @@ def test_at_most_so_many_records_start_as_are_asked_for() -> None:
     assert (one.held_records, one.in_flight.records, one.records) == (2, 3, 5)
 
 
+def test_progress_is_made_when_the_first_record_in_flight_is_another_one() -> None:
+    one = holding(100, 200, 300)
+    first = one.start_due(100, ALL)
+    assert first is not None
+    one.start_due(200, 1)
+    third = one.start_due(300, 1)
+    assert third is not None
+    one.finish(third, 1, 400)
+    assert one.last_progress_ms == 100, "what is done behind it is no progress"
+    one.finish(first, 1, 500)
+    assert one.last_progress_ms == 500
+
+
 def test_records_that_are_due_are_counted_in_flight_included() -> None:
     one = holding(100, 200, 300)
     one.hold(run_of([400, 500], first_offset=3))
@@ -111,7 +124,7 @@ def test_the_oldest_that_is_not_done_is_in_flight_or_else_held() -> None:
     run = one.start_due(100, ALL)
     assert run is not None
     assert (one.oldest_unfinished_due_ms, one.next_due_ms) == (100, 200)
-    one.in_flight.finish(run)
+    one.in_flight.finish(run, len(run))
     assert one.oldest_unfinished_due_ms == 200
 
 

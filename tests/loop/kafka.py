@@ -57,6 +57,8 @@ class FakeKafka:
         self.logs: dict[Partition, Log] = {}
         self.committed: dict[Partition, int] = {}
         self.commits: list[dict[Partition, int]] = []
+        self.refused_commits = 0
+        self.commit_ms = COMMIT_MS
         self.refused_stores: list[Partition] = []
         self.commit_error: int | None = None
         self.unreachable = False
@@ -200,7 +202,10 @@ class FakeConsumer:
     ) -> Sequence[TopicPartition] | None:
         if offsets is None:
             assert asynchronous
-            self._send_commit(even_if_empty=True)
+            self._send_commit(self._uncommitted(), even_if_empty=True)
+            return None
+        if asynchronous:
+            self._send_commit({_named(one): one.offset for one in offsets}, even_if_empty=False)
             return None
         self._ask()
         if self._kafka.commit_error is not None:
@@ -358,13 +363,12 @@ class FakeConsumer:
 
     def _commit_periodically(self) -> None:
         if self.alive:
-            self._send_commit(even_if_empty=False)
+            self._send_commit(self._uncommitted(), even_if_empty=False)
             self._clock.after(self._interval_ms, self._commit_periodically)
 
-    def _send_commit(self, *, even_if_empty: bool) -> None:
-        offsets = self._uncommitted()
+    def _send_commit(self, offsets: dict[Partition, int], *, even_if_empty: bool) -> None:
         if offsets or even_if_empty:
-            self._clock.after(COMMIT_MS, lambda: self._answer_commit(offsets) if self.alive else None)
+            self._clock.after(self._kafka.commit_ms, lambda: self._answer_commit(offsets) if self.alive else None)
 
     def _uncommitted(self) -> dict[Partition, int]:
         """What a commit would send: it never goes back."""
@@ -375,6 +379,8 @@ class FakeConsumer:
         if code is None:
             self._kafka.committed.update(offsets)
             self._kafka.commits.append(offsets)
+        elif offsets:
+            self._kafka.refused_commits += 1
         error = None if code is None else KafkaError(code)
         answer = [TopicPartition(*one, offset) for one, offset in offsets.items()]
         self._callbacks.append(lambda: self._on_commit(error, answer))

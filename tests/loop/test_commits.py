@@ -219,3 +219,16 @@ def test_a_failed_commit_does_not_end_committing_after_each_record(world: World)
     world.kafka.commit_error = None
     world.run_for(600)
     assert world.kafka.committed == {orders: 3}
+
+
+def test_a_stop_in_the_middle_of_a_rebalance_waits_until_its_commit_is_taken(world: World) -> None:
+    orders, *_ = world.kafka.create("orders", 1)
+    world.kafka.produce(orders, START_MS - DELAY_MS)
+    world.start()
+    world.run_until(lambda: world.sink.delivered)
+    world.kafka.commit_error = KafkaError.REBALANCE_IN_PROGRESS
+    world.clock.after(1_000, lambda: setattr(world.kafka, "commit_error", None))
+    world.run_for(0)
+    world.stop()
+    assert world.kafka.committed == {orders: 1}
+    assert world.kafka.refused_commits

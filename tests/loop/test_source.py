@@ -6,9 +6,10 @@ import pytest
 from confluent_kafka import KafkaError
 
 from delayed_consumer.errors import AuthError, FencedError, ServiceError
-from delayed_consumer.source import consumer_properties
+from delayed_consumer.source import consumer_properties, offsets_of
 from tests.loop.clock import START_MS
 from tests.loop.world import World
+from tests.sinks.making import message
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,11 @@ def test_what_a_promise_depends_on_cannot_be_configured_away(name: str, value: o
     )
     assert properties[name] == value
     assert properties["fetch.wait.max.ms"] == 7, "the rest is the user's"
+
+
+@pytest.mark.parametrize("offsets", [[5], [5, 6, 7], [5, 7], [5, 6, 8, 9], [5, 7, 8, 9]])
+def test_offsets_are_those_of_the_records_with_and_without_gaps(offsets: list[int]) -> None:
+    assert list(offsets_of([message(offset=offset) for offset in offsets])) == offsets
 
 
 @pytest.mark.parametrize("hold_max_bytes", [65_536, 1_000_000, 64_000_000])

@@ -13,7 +13,7 @@ from delayed_consumer.core.due import FuturePolicy
 from delayed_consumer.core.engine import Engine, InFlightLimit
 from delayed_consumer.core.flow import Limits
 from delayed_consumer.core.records import Partition, Run
-from delayed_consumer.delivery import AtLeastOnce
+from delayed_consumer.delivery import AtLeastOnce, AtMostOnce, Delivery
 from delayed_consumer.dispatch import Dispatcher
 from delayed_consumer.events import Events
 from delayed_consumer.loop import Loop
@@ -52,10 +52,12 @@ class RecordingSink:
         self.failing: dict[tuple[Partition, int], str] = {}
         self.delivered: list[Delivered] = []
         self.life = 0
+        self.on_deliver: Callable[[Run], None] = lambda _: None
         self._clock = clock
         self._working: list[tuple[float, Run]] = []
 
     def deliver(self, run: Run, delivered_ms: float) -> None:
+        self.on_deliver(run)
         now_ms = self._clock.now_ms()
         for offset, due_ms, message in zip(run.offsets, run.due_ms, run.messages, strict=True):
             self.delivered.append(Delivered(run.partition, offset, due_ms, now_ms, self.life, message))
@@ -109,6 +111,7 @@ class Setup:
     max_bytes: int = 64 * 1024 * 1024
     future: FuturePolicy = field(default_factory=lambda: FuturePolicy(86_400_000, "wait"))
     commit_every_records: int = 0
+    delivery: Literal["at-most-once", "at-least-once"] = "at-least-once"
     start_from: Literal["earliest", "latest"] = "earliest"
     on_data_loss: Literal["stop", "continue"] = "stop"
     grace_ms: float = 20_000.0
@@ -148,7 +151,7 @@ class World:
             self.clock,
             self._events,
             source=self._source,
-            delivery=lambda source: AtLeastOnce(dispatcher, source, self.setup.commit_every_records),
+            delivery=lambda source: self._delivery(dispatcher, source),
             positions=lambda source: Positions(source, self.setup.on_data_loss),
             grace_ms=self.setup.grace_ms,
         )
@@ -204,6 +207,11 @@ class World:
     def _in_flight_limit(self) -> InFlightLimit:
         limit = self.sink.in_flight_limit
         return InFlightLimit(limit.runs, self.setup.commit_every_records or limit.records_per_run)
+
+    def _delivery(self, dispatcher: Dispatcher, source: Source) -> Delivery:
+        if self.setup.delivery == "at-most-once":
+            return AtMostOnce(dispatcher, source, self.clock, COMMIT_INTERVAL_MS)
+        return AtLeastOnce(dispatcher, source, self.setup.commit_every_records)
 
     def _source(self, loop: Loop) -> Source:
         properties = consumer_properties(

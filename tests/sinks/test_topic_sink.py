@@ -11,7 +11,10 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from delayed_consumer.core.records import Partition
 from delayed_consumer.embedded import EmbeddedCluster
+from delayed_consumer.failures import Failure, Kind
+from delayed_consumer.origin import Origin, Origins
 from delayed_consumer.sinks.topic import TopicSink, producer_properties
+from tests.sinks.handling import Taking
 from tests.sinks.making import TIMESTAMP_MS, ended, message, results, run_of
 from tests.support.wait import wait_until
 
@@ -25,6 +28,7 @@ class Target:
     def __init__(self) -> None:
         self._cluster = EmbeddedCluster()
         self.partitions = self._cluster.create_topic("relay")
+        self.fallback = Taking()
         # All at once: a producer's first record waits half a second for its id.
         self.sink = self._sink()
         self.sink_of_sources = self._sink(timestamp="source")
@@ -54,7 +58,17 @@ class Target:
         self, *, timestamp: Literal["delivery", "source"] = "delivery", max_message_bytes: int | None = None
     ) -> TopicSink:
         properties = producer_properties({"bootstrap.servers": self._cluster.bootstrap_servers}, max_message_bytes)
-        return TopicSink(properties, "relay", self.partitions, timestamp, logging.getLogger("client"))
+        return sink_of(properties, self.partitions, timestamp, self.fallback)
+
+
+def sink_of(
+    properties: Mapping[str, str | int | float | bool],
+    partitions: int,
+    timestamp: Literal["delivery", "source"],
+    fallback: Taking,
+) -> TopicSink:
+    origins = Origins(["group.retry.1"])
+    return TopicSink(properties, "relay", partitions, timestamp, fallback, origins, logging.getLogger("client"))
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +82,14 @@ def target() -> Iterator[Target]:
 @pytest.fixture
 def sink(target: Target) -> TopicSink:
     return target.sink
+
+
+@pytest.fixture
+def fallback(target: Target) -> Taking:
+    """Who gets what the sinks of the target cannot deliver; the service stops at it unless a test says otherwise."""
+    target.fallback.stops = True
+    target.fallback.taken.clear()
+    return target.fallback
 
 
 def relay(target: Target, sink: TopicSink, messages: Sequence[Message], *, partition: int = 0) -> list[Message]:
@@ -145,7 +167,50 @@ def test_the_timestamp_is_that_of_the_delivery_or_the_source(target: Target) -> 
     assert arrived.timestamp()[1] == TIMESTAMP_MS
 
 
-def test_a_record_that_is_too_large_fails_with_its_place_and_those_before_it_are_done(target: Target) -> None:
+def test_a_record_that_is_tried_again_has_the_origin_that_it_had_at_first(target: Target) -> None:
+    first = Origin("orders", 1, 17, 1_700_000_000_456, [("own", b"1"), ("own", None)])
+    retried = message(b"again", headers=first.after(Failure("no answer")), timestamp_ms=TIMESTAMP_MS)
+    target.sink_of_sources.deliver(run_of(retried, partition=Partition("group.retry.1", 3)), DELIVERED_MS)
+    assert results(ended(target.sink_of_sources)) == [(1, None)]
+    [arrived] = target.read(1)
+    assert arrived.headers() == [*first.headers, *first.as_headers()], "once, and not those of the retry"
+    assert arrived.timestamp()[1] == first.timestamp_ms
+    assert arrived.partition() == first.partition
+
+
+def test_a_record_that_the_fallback_takes_is_done_when_that_says_so_and_the_others_are_relayed(
+    target: Target, fallback: Taking
+) -> None:
+    sink = target.sink_of_small_records
+    fallback.stops = False
+    sink.deliver(run_of(message(b"a"), message(b"x" * 20_000), message(b"c"), first_offset=10), DELIVERED_MS)
+    assert [one.value() for one in target.read(2)] == [b"a", b"c"]
+    assert sink.outcomes() == []
+    fallback.resolve(11)
+    [outcome] = ended(sink)
+    assert (outcome.done, outcome.failure, list(outcome.diverted)) == (3, None, [1])
+
+
+def test_a_failure_is_told_after_what_is_before_it_has_ended(target: Target, fallback: Taking) -> None:
+    sink = target.sink_of_small_records
+    fallback.stops = False
+    sink.deliver(run_of(message(b"x" * 20_000), first_offset=10), DELIVERED_MS)
+    fallback.stops = True
+    sink.deliver(run_of(message(b"y" * 20_000), first_offset=11), DELIVERED_MS)
+    sink.deliver(run_of(message(b"z"), partition=Partition("orders", 0)), DELIVERED_MS)
+    assert sink.outcomes() == []
+    fallback.resolve(10)
+    assert [(one.run.offsets[0], one.done, one.failure is None) for one in ended(sink)] == [
+        (10, 1, True),
+        (11, 0, False),
+    ]
+    assert results(ended(sink)) == [(1, None)]
+    target.read(1)
+
+
+def test_a_record_that_is_too_large_fails_with_its_place_and_those_before_it_are_done(
+    target: Target, fallback: Taking
+) -> None:
     sink = target.sink_of_small_records
     sink.deliver(run_of(message(), message(), message(b"x" * 20_000), message()), DELIVERED_MS)
     sink.deliver(run_of(message(b"behind"), first_offset=4), DELIVERED_MS)
@@ -153,12 +218,16 @@ def test_a_record_that_is_too_large_fails_with_its_place_and_those_before_it_are
     assert (done, failure) == (2, "Unable to produce message: Broker: Message size too large")
     assert [one.value() for one in target.read(2)] == [b"v", b"v"]
     assert sink.outcomes() == [], "what is behind it waits"
+    [(offset, failed)] = fallback.taken
+    assert (offset, failed.kind, failed.attempts) == (2, Kind.MESSAGE, 1)
 
 
 def test_a_record_is_done_when_it_is_acknowledged_and_not_before() -> None:
     nobody = producer_properties({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, None)
-    sink = TopicSink(nobody, "relay", 1, "delivery", logging.getLogger("client"))
+    fallback = Taking()
+    sink = sink_of(nobody, 1, "delivery", fallback)
     sink.deliver(run_of(message()), DELIVERED_MS)
     assert sink.outcomes() == []
     sink.close()
-    assert [one.done for one in sink.outcomes()] in ([], [0]), "what is given up is not done"
+    assert sink.outcomes() == [], "what is given up is not done"
+    assert fallback.taken == [], "and has not failed"

@@ -1,0 +1,49 @@
+"""Makes the records that handlers get, column by column: a Python call for each would cost more than fetching it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from operator import add, sub
+from typing import Any
+
+from delayed_consumer.core.records import Run
+from delayed_consumer.origin import Origins
+from delayed_consumer.record import Record
+
+
+def columns(run: Run, indices: Sequence[int], origins: Origins, tried: Iterator[int]) -> tuple[Iterable[Any], ...]:
+    """Of these records: topic, partition, offset, timestamp_ms, due_ms, key, value, headers, attempt.
+
+    ``tried``: how often they were tried in vain. A column each, without a Python call for each record, and some
+    without an end: the offsets have one.
+    """
+    messages = _at(run.messages, indices)
+    keys, values = [one.key() for one in messages], [one.value() for one in messages]
+    offsets, due_ms = _at(run.offsets, indices), _at(run.due_ms, indices)
+    if origins.may_be_elsewhere(run.partition.topic):
+        found = [origins.of(run, index) for index in indices]
+        where = tuple([getattr(one, name) for one in found] for name in ("topic", "partition", "offset"))
+        headers = [list(one.headers) for one in found]
+        timestamps_ms, first_attempts = [one.timestamp_ms for one in found], [one.attempts + 1 for one in found]
+        return *where, timestamps_ms, due_ms, keys, values, headers, map(add, first_attempts, tried)
+    # A list of its own: the client's is what a dead letter is made of.
+    headers = [list(pairs) if (pairs := one.headers()) else [] for one in messages]
+    timestamps_ms = [one.timestamp()[1] for one in messages]
+    topic, number = map(repeat, run.partition)
+    return topic, number, offsets, timestamps_ms, due_ms, keys, values, headers, map(add, repeat(1), tried)
+
+
+def records(
+    run: Run, indices: Sequence[int], begun_ms: float, origins: Origins, tried: Iterator[int]
+) -> Iterator[Record]:
+    """These records, for a call that begins at ``begun_ms``."""
+    *where, due_ms, keys, values, headers, attempts = columns(run, indices, origins, tried)
+    late_ms = map(sub, repeat(begun_ms), due_ms)
+    lateness_ms = late_ms if run.due_ms[indices[-1]] <= begun_ms else map(max, repeat(0.0), late_ms)
+    rows = zip(*where, due_ms, lateness_ms, keys, values, headers, attempts, strict=False)
+    return map(tuple.__new__, repeat(Record), rows)
+
+
+def _at(column: Sequence[Any], indices: Sequence[int]) -> Sequence[Any]:
+    return column[indices.start : indices.stop] if isinstance(indices, range) else [column[one] for one in indices]

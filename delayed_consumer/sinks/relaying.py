@@ -1,0 +1,166 @@
+"""What a relayed record looks like, and what its refusal means, for the sinks that write to topics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from delayed_consumer.core.records import Run
+from delayed_consumer.errors import ConfigError
+from delayed_consumer.failures import Failure, Kind
+from delayed_consumer.origin import Origins
+
+_ANY_PARTITION = -1
+# What a batch of one record, and each header, has on the wire beside the user's bytes; at most.
+_FRAME_BYTES = 128
+_HEADER_FRAME_BYTES = 10
+_AMPLE_BYTES = 1_024  # frame and our own headers: a record this much below the limit need not be measured
+
+Report = Callable[[int, KafkaError | None, Message], None]
+OneReport = Callable[[KafkaError | None, Message], None]
+
+
+class Relaying:
+    """Copies records into the target topic: key, value and headers byte for byte, with their origin behind."""
+
+    def __init__(
+        self,
+        topic: str,
+        partitions: int,
+        timestamp: Literal["delivery", "source"],
+        origins: Origins,
+        max_message_bytes: int | None = None,
+    ) -> None:
+        """``partitions``: how many the target has. ``max_message_bytes``: records beyond it are refused here; None
+        leaves that to the producer."""
+        self._topic = topic
+        self._partitions = partitions
+        self._keeps_timestamp = timestamp == "source"
+        self._origins = origins
+        self._max_bytes = max_message_bytes
+
+    def produce(
+        self, producer: Producer, run: Run, first: int, end: int, delivered_ms: float, report: Report | None
+    ) -> tuple[int, Exception | None]:
+        """Hands over the records of ``run`` from index ``first`` up to ``end``; ``report`` gets the index of each
+        when its fate is known; None saves half of what producing costs.
+
+        Returns the index of the first one that was not taken, and why: a BufferError where there is no room for it
+        yet, else what speaks against the record itself. One loop, arguments by position: what is done for each record
+        costs more than the client's own part.
+        """
+        delivered = int(delivered_ms)
+        messages: Sequence[Message] = run.messages[first:end]
+        headers: Any  # typed as a list that may have no None in it
+        too_large = self._too_large(run, first, end)
+        columns = zip(range(first, end), messages, self._origins.relayed(run, first), strict=False)
+        for index, message, (source_partition, timestamp_ms, headers) in columns:
+            if index in too_large:
+                return index, KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+            key = message.key()
+            try:
+                producer.produce(
+                    self._topic,
+                    message.value(),
+                    key,
+                    self._target_partition(source_partition, key),
+                    partial(report, index) if report is not None else None,
+                    None,
+                    max(0, timestamp_ms) if self._keeps_timestamp else delivered,  # 0 means now to the client
+                    headers,
+                )
+            except (BufferError, KafkaException, ValueError) as error:
+                return index, error
+        return end, None
+
+    def _too_large(self, run: Run, first: int, end: int) -> Sequence[int]:
+        """Which records are. The size in memory, which is more than that on the wire, clears nearly all at once."""
+        limit = self._max_bytes
+        if limit is None or max(run.sizes[first:end]) <= limit - _AMPLE_BYTES:
+            return ()
+        return [index for index in range(first, end) if self._wire_bytes(run, index) > limit]
+
+    def _wire_bytes(self, run: Run, index: int) -> int:
+        message: Message = run.messages[index]
+        _, _, headers = next(iter(self._origins.relayed(run, index)))
+        names_and_values = sum(_HEADER_FRAME_BYTES + len(name.encode()) + len(value or b"") for name, value in headers)
+        return _FRAME_BYTES + len(message.key() or b"") + len(message.value() or b"") + names_and_values
+
+    def _target_partition(self, source_partition: int, key: bytes | None) -> int:
+        """By the key where there is one; else the source's own partition where the target has it."""
+        if key is None and source_partition < self._partitions:
+            return source_partition
+        return _ANY_PARTITION
+
+
+class Forwarding:
+    """Writes records that failed to retry topics and to the dead-letter topic."""
+
+    def __init__(self, partitions: Mapping[str, int], origins: Origins) -> None:
+        """``partitions``: how many each of these topics has."""
+        self._partitions = partitions
+        self._origins = origins
+
+    def produce(
+        self, producer: Producer, run: Run, index: int, failure: Failure, topic: str, report: OneReport | None
+    ) -> None:
+        """To the partition that the record came from where the topic has it, with the time of now: a retry's delay
+        begins with it. Raises BufferError, KafkaException or ValueError when it is not taken."""
+        message: Message = run.messages[index]
+        number = run.partition.number
+        headers: Any = self._origins.of(run, index).after(failure)
+        producer.produce(
+            topic,
+            message.value(),
+            message.key(),
+            number if number < self._partitions.get(topic, 0) else _ANY_PARTITION,
+            report,
+            headers=headers,
+        )
+
+
+def make_producer(properties: Mapping[str, str | int | float | bool], logger: logging.Logger) -> Producer:
+    """Raises ConfigError for properties that do not go together."""
+    try:
+        return Producer(dict(properties), logger=logger)
+    except KafkaException as error:
+        raise ConfigError([f"KAFKA_CONF_*: {reason_of(error)}"]) from error
+
+
+def serve_reports(producer: Producer) -> None:
+    """Calls back for what was acknowledged or refused. Never blocks."""
+    with suppress(KafkaException):  # a fatal error, which is in the log, and for which every record is refused as well
+        producer.poll(0)
+
+
+def abandon(producer: Producer) -> None:
+    """Gives up what is not acknowledged, and calls back for it. It may still arrive."""
+    producer.purge()
+    with suppress(KafkaException):
+        producer.flush(1)
+
+
+# Of all other refusals every record would be refused: no right to write, no such topic.
+_RECORD_IS_WRONG = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError._INVALID_ARG,
+}
+
+
+def failure_of(error: Exception) -> Failure:
+    """What the producer or a broker has against a record, sorted by who must act."""
+    wrong = not isinstance(error, KafkaException) or error.args[0].code() in _RECORD_IS_WRONG
+    return Failure(reason_of(error), Kind.MESSAGE if wrong else Kind.FATAL)
+
+
+def reason_of(error: Exception) -> str:
+    return error.args[0].str() if isinstance(error, KafkaException) else str(error)

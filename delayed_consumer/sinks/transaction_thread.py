@@ -1,0 +1,84 @@
+"""Carries transactions out on a thread of its own, so that the loop never waits for them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from delayed_consumer.clock import Clock
+from delayed_consumer.sinks.transactional_client import Result, Transaction, TransactionalClient
+
+# Before a producer is made again. Long enough for the group to tell a process that was frozen that its place is taken:
+# it ends by that, before its new producer would fence its successor.
+AGAIN_MS = 1_000.0
+CLOSE_SECONDS = 2.0
+
+Task = Callable[[], Transaction | None]
+
+
+class TransactionThread:
+    """One transaction at a time. All methods are called on the loop's thread, and none but `close` waits."""
+
+    def __init__(self, client: TransactionalClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._tasks: SimpleQueue[Task | None] = SimpleQueue()
+        self._results: SimpleQueue[Transaction | Exception | None] = SimpleQueue()
+        self._busy = False
+        self._again_ms = 0.0
+        self._thread = threading.Thread(target=self._work, name="transactions", daemon=True)
+        self._thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a transaction may begin. The fate of the one before can be asked for: it will not change any more."""
+        return not self._busy and self._client.prepared
+
+    def begin(self, transaction: Transaction, membership: object) -> None:
+        def carry_out() -> Transaction:
+            self._client.carry_out(transaction, membership)
+            return transaction
+
+        self._start(carry_out)
+
+    def ended(self) -> Transaction | None:
+        """The transaction when it has ended. A producer that was lost is made again.
+
+        Raises the ServiceError that ends the service; nothing may begin after that.
+        """
+        if self._busy:
+            if self._results.empty():
+                return None
+            self._busy = False
+            result = self._results.get()
+            if isinstance(result, Exception):
+                self._again_ms = float("inf")
+                raise result
+            if result is None or result.result is not Result.COMMITTED:
+                self._again_ms = self._clock.steady_ms() + AGAIN_MS
+            return result
+        if not self._client.prepared and self._clock.steady_ms() >= self._again_ms:
+            self._start(self._prepare)
+        return None
+
+    def close(self) -> None:
+        """What is open is aborted: by whoever has the id next, or by the brokers."""
+        self._tasks.put(None)
+        self._thread.join(CLOSE_SECONDS)
+
+    def _start(self, task: Task) -> None:
+        self._busy = True
+        self._tasks.put(task)
+
+    def _prepare(self) -> None:
+        self._client.prepare()
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                self._results.put(task())
+            except Exception as error:  # the loop is told: it would wait for ever
+                self._results.put(error)
+            self._clock.wake()
+        self._client.drop()

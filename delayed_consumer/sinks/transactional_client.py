@@ -1,0 +1,267 @@
+"""The owner of the transactional producer: one transaction after the other, and what became of each.
+
+Its methods wait for the brokers, so they are called on another thread than the loop's (see `transaction_thread`).
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from delayed_consumer.clock import Clock
+from delayed_consumer.core.records import Partition
+from delayed_consumer.errors import AuthError, ConfigError, FencedError
+from delayed_consumer.sinks.topic import producer_properties
+
+# After that the brokers abort a transaction by themselves. Until then it holds up those who read committed records of
+# the target, and whoever takes over our partitions, so it is short.
+TRANSACTION_TIMEOUT_MS = 15_000
+# The share of it that we give to a transaction, and to the abort of one: when the brokers are slow we must give up
+# first, with an outcome that is unknown, and not find that they did, which looks as if another producer had our id.
+OUR_SHARE = 1 / 3
+INIT_SECONDS = 5.0
+
+_FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
+_DENIED = {
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionalId:
+    """``ours_alone``: no other process can have it by accident."""
+
+    name: str
+    ours_alone: bool = False
+
+
+def transactional_id(group: str, instance: str | None, given: str) -> TransactionalId:
+    """The id by which the brokers know what a former life of this instance left open.
+
+    With KAFKA_GROUP_INSTANCE_ID it is made of that: a restart aborts at once what its predecessor left open, and two
+    processes with one instance id fence each other here as they do in the group. Without it nothing tells our
+    successor from our neighbour, so every process has an id of its own: nobody is fenced by accident, and what a crash
+    leaves open is aborted by the brokers after `TRANSACTION_TIMEOUT_MS`. ``given``, KAFKA_CONF_TRANSACTIONAL_ID,
+    stands above both.
+    """
+    if given:
+        return TransactionalId(given)
+    if instance:
+        return TransactionalId(f"{group}.{instance}")
+    return TransactionalId(f"{group}.{uuid.uuid4()}", ours_alone=True)
+
+
+def transactional_properties(
+    client: Mapping[str, str | int | float | bool], id_: TransactionalId, limits_bytes: Collection[int]
+) -> dict[str, str | int | float | bool]:
+    """As a relay's, with a transactional id.
+
+    Of ``limits_bytes``, of all topics that are written to, the largest is that of a record, the smallest that of a
+    batch, which would be refused whole.
+    """
+    relay = producer_properties({}, min(limits_bytes, default=None))
+    del relay["message.timeout.ms"]  # not longer than the transaction's, which librdkafka sees to
+    if limits_bytes:
+        relay["message.max.bytes"] = max(1_000, *limits_bytes)
+    tuned: dict[str, str | int | float | bool] = {
+        # A transaction that follows another one at once is told to try again: with the default of 100 ms there are 11
+        # of them a second, so there are 100 and more.
+        "retry.backoff.ms": 1,
+        "retry.backoff.max.ms": 10,
+        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        "topic.metadata.propagation.max.ms": 2_000,  # that a topic is not there is said within a transaction's time
+    }
+    given = {**relay, **tuned, **client}
+    # Some of the transactional calls do not mind the time that they are given, but only this one (librdkafka 2.16).
+    longest_ms = OUR_SHARE * int(given["transaction.timeout.ms"])
+    fixed: dict[str, str | int | float | bool] = {
+        "transactional.id": id_.name,
+        "socket.timeout.ms": round(min(int(given.get("socket.timeout.ms", longest_ms)), longest_ms)),
+        "enable.idempotence": True,
+        "acks": "all",
+    }
+    return {**given, **fixed}
+
+
+class Result(Enum):
+    """What has become of a transaction."""
+
+    COMMITTED = auto()
+    ABORTED = auto()  # nothing of it is visible, now or later
+    UNKNOWN = auto()  # to be asked, once the producer was made again
+
+
+@dataclass(slots=True, eq=False)
+class Transaction:
+    """What is to be committed, and what became of it.
+
+    Attributes:
+        offsets: of the source.
+        write: produces the records.
+        refused: what was not taken of them, by the client or by a broker, by a name of the writer's. With one of these
+            the transaction is aborted.
+        reason: why it was not committed.
+    """
+
+    offsets: Mapping[Partition, int]
+    write: Callable[[Producer, Transaction], None]
+    refused: list[tuple[Any, Exception]] = field(default_factory=list)
+    result: Result | None = None
+    reason: str = ""
+
+
+class TransactionalClient:
+    """After an unknown outcome the producer is destroyed and made again with the same id, as librdkafka has no KIP-890.
+
+    A commit that was given up may still be on its way, and would end a later transaction of the same producer in its
+    middle. The new one's `init_transactions` ends what was open, and has the brokers refuse the late commit.
+    """
+
+    def __init__(
+        self,
+        properties: Mapping[str, str | int | float | bool],
+        id_: TransactionalId,
+        clock: Clock,
+        logger: logging.Logger,
+    ) -> None:
+        """Raises ConfigError for properties that do not go together."""
+        self._properties = dict(properties)
+        self._id = id_
+        self._clock = clock
+        self._logger = logger
+        self._timeout_ms = float(str(properties["transaction.timeout.ms"]))
+        self._patience_seconds = OUR_SHARE * self._timeout_ms / 1000
+        self._producer: Producer | None = self._new_producer()
+        self._disturbed = False
+        self._begun_ms = 0.0
+        self.prepared = False
+
+    def prepare(self) -> None:
+        """Ends what is left open under our id; afterwards we are `prepared`, unless the brokers did not answer.
+
+        Raises:
+            FencedError: another producer has taken our id.
+            AuthError: the brokers do not permit it.
+            ConfigError: the brokers do not take a property.
+        """
+        if self._producer is None:
+            self._producer = self._new_producer()
+        try:
+            self._producer.init_transactions(INIT_SECONDS)
+        except KafkaException as error:
+            self._lose(error.args[0], late=False)
+            return
+        self._disturbed = False
+        self.prepared = True
+
+    def carry_out(self, transaction: Transaction, membership: object) -> None:
+        """``membership``: by it the brokers refuse the offsets of a process whose partitions are somebody else's.
+
+        Raises FencedError and AuthError as `prepare` does.
+        """
+        producer = self._producer
+        assert producer is not None, "not prepared"
+        self._begun_ms = self._clock.steady_ms()
+        try:
+            # The offsets first: a transaction that follows another one at once is told to wait for the end of that one,
+            # and librdkafka asks again after a millisecond for offsets, but after 20 for records.
+            producer.begin_transaction()
+            producer.send_offsets_to_transaction(_at(transaction.offsets), membership, self._left_seconds())
+            transaction.write(producer, transaction)
+            if not transaction.refused:
+                self._commit(producer, transaction)
+                return
+            error = None
+        except KafkaException as exception:
+            error = exception.args[0]
+        self._abort(producer, transaction, error)
+
+    def drop(self) -> None:
+        """Lets go of the producer, at once; what it has open is not ended."""
+        self.prepared = False
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.purge()
+            with suppress(KafkaException):  # it says once more what it died of
+                producer.poll(0)  # else what the purged records carry would be leaked
+
+    def _commit(self, producer: Producer, transaction: Transaction) -> None:
+        """Raises KafkaException when it was not sent: a broker has refused a record. Whatever another error says, the
+        commit may be on its way."""
+        try:
+            producer.commit_transaction(self._left_seconds())
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._INCONSISTENT:
+                raise
+            self._unknown(transaction, error.args[0])
+            return
+        transaction.result = Result.COMMITTED
+        with suppress(KafkaException):
+            producer.poll(0)
+        if self._disturbed:
+            # A connection broke meanwhile: librdkafka may have sent the commit again, and the first one could still
+            # arrive, as after a time-out.
+            self.drop()
+
+    def _abort(self, producer: Producer, transaction: Transaction, error: KafkaError | None) -> None:
+        """``error`` None: records were refused."""
+        if error is not None and (error.fatal() or error.code() in _FENCED):
+            self._unknown(transaction, error)
+            return
+        transaction.reason = str(transaction.refused[0][1]) if error is None else error.str()
+        try:
+            producer.abort_transaction(self._patience_seconds)
+        except KafkaException as aborting:
+            self._unknown(transaction, aborting.args[0])
+            return
+        transaction.result = Result.ABORTED
+        if error is not None and error.code() in _DENIED:
+            raise AuthError(f"the brokers refuse our transactions: {error.str()}")
+
+    def _unknown(self, transaction: Transaction, error: KafkaError) -> None:
+        transaction.result = Result.UNKNOWN
+        transaction.reason = transaction.reason or error.str()
+        self._lose(error, late=self._passed_ms() >= self._timeout_ms)
+
+    def _lose(self, error: KafkaError, *, late: bool) -> None:
+        """Raises what ends the service.
+
+        ``late``: the transaction was open for so long that the brokers have ended it, which looks as if we were fenced.
+        """
+        self.drop()
+        if error.code() in _FENCED and not (late and self._id.ours_alone):
+            raise FencedError(f"another producer has our transactional id {self._id.name}: {error.str()}")
+        if error.code() in _DENIED:
+            raise AuthError(f"the brokers refuse transactions under our id {self._id.name}: {error.str()}")
+        if error.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+            raise ConfigError([f"KAFKA_CONF_TRANSACTION_TIMEOUT_MS: {error.str()}"])
+
+    def _passed_ms(self) -> float:
+        return self._clock.steady_ms() - self._begun_ms
+
+    def _left_seconds(self) -> float:
+        return max(0.001, self._patience_seconds - self._passed_ms() / 1000)
+
+    def _new_producer(self) -> Producer:
+        try:
+            return Producer({**self._properties, "error_cb": self._on_error}, logger=self._logger)
+        except KafkaException as error:
+            raise ConfigError([f"KAFKA_CONF_*: {error.args[0].str()}"]) from error
+
+    def _on_error(self, _: KafkaError) -> None:
+        self._disturbed = True
+
+
+def _at(offsets: Mapping[Partition, int]) -> list[TopicPartition]:
+    return [TopicPartition(*partition, offset) for partition, offset in offsets.items()]

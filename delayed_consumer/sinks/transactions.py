@@ -1,0 +1,389 @@
+"""SINK=topic with DELIVERY=exactly-once: records, what failed of them and the offsets in one Kafka transaction."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
+from typing import Protocol
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from delayed_consumer.clock import Clock
+from delayed_consumer.core.engine import InFlightLimit
+from delayed_consumer.core.records import Partition, Run
+from delayed_consumer.errors import UnreachableError
+from delayed_consumer.events import Events
+from delayed_consumer.failures import Failure, FailurePolicy, Fate, Forward, Kind, Stop
+from delayed_consumer.sinks import Outcome
+from delayed_consumer.sinks.relaying import Forwarding, Relaying, Report, failure_of, reason_of
+from delayed_consumer.sinks.transaction_thread import TransactionThread
+from delayed_consumer.sinks.transactional_client import Result, Transaction
+
+# A transaction costs some 5 round trips whatever is in it. In catch-up this many records, a fifth of a second, make
+# that a small part; more would gain little, and what falls due meanwhile waits.
+MOST_RECORDS = 20000
+AGAIN_MS = 200.0  # after an abort: whatever the brokers had against it needs a moment
+ASK_AGAIN_MS = 1_000.0
+ASK_TIMEOUT_S = 1.0  # the loop stands meanwhile
+FORWARD_AGAIN_MS = 1_000.0  # then ever more seldom
+FORWARD_SELDOM_MS = 60_000.0
+
+# What ends a record's delivery and is not its fault: the next transaction may take it.
+_NOT_ITS_FAULT = {
+    KafkaError._PURGE_QUEUE,
+    KafkaError._PURGE_INFLIGHT,
+    KafkaError._STATE,
+    KafkaError._TIMED_OUT,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._FATAL,
+    KafkaError._FENCED,
+    KafkaError._INCONSISTENT,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.INVALID_TXN_STATE,
+    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+    KafkaError.UNKNOWN_PRODUCER_ID,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+}
+
+
+class Group(Protocol):
+    """What is asked of the consumer, on the loop's thread; the source is one."""
+
+    def group_metadata(self) -> object | None:
+        """Our membership at this moment; None: we have none."""
+
+    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
+        """The group's offsets, none of which is still in an open transaction. Raises UnreachableError."""
+
+    def transaction_ended(self, offsets: Mapping[Partition, int], error: str | None) -> None:
+        """A transaction has committed these offsets, or none and why."""
+
+
+class _Relay:
+    """One run: its first ``done`` records are committed, those up to ``sent`` are in the open transaction.
+
+    ``failed``: the records that cannot be relayed, by index, and what becomes of each. ``stuck``: those of them that
+    were not taken where they were to be forwarded.
+    """
+
+    def __init__(self, run: Run, delivered_ms: float) -> None:
+        self.run = run
+        self.delivered_ms = delivered_ms
+        self.done = 0
+        self.sent = 0
+        self.given_up = False
+        self.failed: dict[int, tuple[Failure, Fate]] = {}
+        self.stuck: set[int] = set()
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.sent > self.done
+
+    @property
+    def next_offset(self) -> int:
+        """Of the first record that is not sent."""
+        return self.run.next_offset if self.sent == len(self.run) else self.run.offsets[self.sent]
+
+    @property
+    def stop(self) -> str | None:
+        """Why the service must stop at the first record that is not sent."""
+        failure, fate = self.failed.get(self.sent, (None, None))
+        return failure.reason if failure is not None and isinstance(fate, Stop) and not self.given_up else None
+
+    @property
+    def ended(self) -> bool:
+        """By what is committed."""
+        return self.done == len(self.run) or self.given_up or self.stop is not None
+
+    def next_failed(self, index: int) -> int:
+        """The first record from ``index`` on that cannot be relayed; the run's length: there is none."""
+        return min((one for one in self.failed if one >= index), default=len(self.run))
+
+    def end_of_part(self, may_try_stuck: bool) -> int:
+        """Up to where the next transaction may go: what is before a record that has to wait goes without it."""
+        stops = (index for index, (_, fate) in self.failed.items() if isinstance(fate, Stop))
+        stuck = (index for index in self.stuck if index > self.sent or (index == self.sent and not may_try_stuck))
+        return min((*stops, *stuck), default=len(self.run))
+
+    def committed_below(self, offset: int | None) -> int:
+        """How many of the records that were sent the group has committed, by the offset that the brokers tell."""
+        return max(self.done, min(self.sent, bisect_left(self.run.offsets, offset or 0)))
+
+    def advance(self, done: int) -> list[int]:
+        """The transaction has ended with ``done`` records committed. Returns which of the new ones were diverted."""
+        diverted = [index for index in self.failed if self.done <= index < done]
+        self.done = self.sent = done
+        return diverted
+
+
+_Part = tuple[_Relay, int, int]  # from one index up to another
+
+
+class TransactionalSink:
+    """What falls due while one transaction is on its way shares the next."""
+
+    in_flight_limit = InFlightLimit(runs=64, records_per_run=500)
+
+    def __init__(
+        self,
+        thread: TransactionThread,
+        relaying: Relaying,
+        forwarding: Forwarding,
+        policy: FailurePolicy,
+        clock: Clock,
+        events: Events,
+        passing_interval_ms: float,
+    ) -> None:
+        """``passing_interval_ms``: how often offsets behind which there is nothing to deliver have a transaction of
+        their own."""
+        self._thread = thread
+        self._relaying = relaying
+        self._forwarding = forwarding
+        self._policy = policy
+        self._clock = clock
+        self._events = events
+        self._passing_interval_ms = passing_interval_ms
+        self._group: Group
+        self._relays: list[_Relay] = []
+        self._transaction: Transaction | None = None  # on its way, or of unknown outcome
+        self._ended: list[Outcome] = []
+        self._passed: dict[Partition, int] = {}
+        self._committed: dict[Partition, int] = {}
+        self._blocked: dict[Partition, tuple[float, float]] = {}  # until when what is stuck waits, and how long that is
+        self._careful = False  # the last transaction was aborted: which records are refused?
+        self._stopped = False
+        self._most_records = MOST_RECORDS
+        self._again_ms = self._passing_ms = 0.0
+
+    def join(self, group: Group) -> None:
+        """The membership that the transactions belong to."""
+        self._group = group
+
+    @property
+    def queueing(self) -> bool:
+        """Whether records that are due wait for a transaction to end."""
+        return self._transaction is not None and not all(relay.in_transaction for relay in self._relays)
+
+    def pass_over(self, offsets: Iterable[tuple[Partition, int]]) -> None:
+        """Before these offsets nothing is left to deliver: they go with the next transaction."""
+        self._passed |= {one: offset for one, offset in offsets if offset > self._committed.get(one, -1)}
+
+    def deliver(self, run: Run, delivered_ms: float) -> None:
+        relay = _Relay(run, delivered_ms)
+        if run.refused is not None:
+            self._fail(relay, 0, Failure(run.refused, Kind.MESSAGE, attempts=0))
+        self._relays.append(relay)
+
+    def outcomes(self) -> list[Outcome]:
+        """Raises what ends the service: FencedError, AuthError, ConfigError. Nothing is in flight after that."""
+        try:
+            ended = self._thread.ended()
+        except Exception:
+            self._stopped = True
+            self._settle({}, {}, None)
+            raise
+        if ended is not None:
+            self._finish(ended)
+        if self._thread.ready and self._clock.steady_ms() >= self._again_ms:
+            if self._transaction is not None:
+                self._ask()
+            if self._transaction is None and not self._stopped:
+                self._begin()
+        outcomes, self._ended = self._ended, []
+        return outcomes
+
+    def forget(self, partitions: Collection[Partition]) -> list[Run]:
+        for one in partitions:
+            for known in (self._passed, self._committed, self._blocked):
+                known.pop(one, None)
+        theirs = [relay for relay in self._relays if relay.run.partition in partitions]
+        for relay in theirs:
+            relay.given_up = True
+        waiting = [relay for relay in theirs if not relay.in_transaction]
+        self._relays = [relay for relay in self._relays if relay not in waiting]
+        self._ended += [Outcome(relay.run, relay.done) for relay in waiting if relay.done]
+        return [relay.run for relay in waiting if not relay.done]
+
+    def close(self) -> None:
+        """What is in an open transaction was not counted as done; nobody who reads committed records sees it."""
+        self._thread.close()
+
+    # A transaction begins
+
+    def _begin(self) -> None:
+        passing = bool(self._passed) and self._clock.steady_ms() >= self._passing_ms
+        if not self._relays and not passing:
+            return
+        membership = self._group.group_metadata()
+        if membership is None:
+            print("NOMEMBER", flush=True, file=__import__("sys").stderr)
+            return  # what is ours was lost, which the next read tells
+        parts = self._parts()
+        if not parts and not passing and not any(relay.stop for relay in self._relays):
+            return
+        offsets = self._passed | {relay.run.partition: relay.next_offset for relay, _, _ in parts}
+        self._passing_ms = self._clock.steady_ms() + self._passing_interval_ms
+        self._transaction = Transaction(offsets, partial(self._write, parts))
+        self._thread.begin(self._transaction, membership)
+
+    def _parts(self) -> list[_Part]:
+        """What goes into the next transaction, in order; nothing behind a record that has to wait in its partition."""
+        parts: list[_Part] = []
+        waiting: set[Partition] = set()
+        room = self._most_records
+        for relay in self._relays:
+            if relay.run.partition not in waiting:
+                first = relay.sent
+                relay.sent = min(relay.end_of_part(self._may_try(relay)), first + room)
+                room -= relay.sent - first
+                parts += [(relay, first, relay.sent)] if relay.sent > first else []
+                waiting |= {relay.run.partition} if relay.sent < len(relay.run) else set()
+            if relay.stop is not None or not room:
+                break
+        return parts
+
+    def _may_try(self, relay: _Relay) -> bool:
+        again_ms, _ = self._blocked.get(relay.run.partition, (0.0, 0.0))
+        return self._clock.steady_ms() >= again_ms
+
+    # On the transactions' thread
+
+    def _write(self, parts: Iterable[_Part], producer: Producer, transaction: Transaction) -> None:
+        """Up to the first record that is not taken: with that the transaction is aborted, and the next one knows."""
+        for relay, first, end in parts:
+            report = partial(self._report, transaction, relay) if self._careful else None
+            while first < end and not transaction.refused:
+                first, error = self._write_some(producer, relay, first, end, report)
+                if error is not None:
+                    _raise_unless_refused(error)
+                    transaction.refused.append(((relay, first), error))
+
+    def _write_some(
+        self, producer: Producer, relay: _Relay, first: int, end: int, report: Report | None
+    ) -> tuple[int, Exception | None]:
+        """The record at ``first`` if it has failed, else those up to the next that has."""
+        if first not in relay.failed:
+            end = min(end, relay.next_failed(first))
+            return self._relaying.produce(producer, relay.run, first, end, relay.delivered_ms, report)
+        failure, fate = relay.failed[first]
+        if isinstance(fate, Forward):
+            try:
+                own = partial(report, first) if report is not None else None
+                self._forwarding.produce(producer, relay.run, first, failure, fate.topic, own)
+            except (BufferError, KafkaException, ValueError) as error:
+                return first, error
+        return first + 1, None
+
+    def _report(
+        self, transaction: Transaction, relay: _Relay, index: int, error: KafkaError | None, _: Message
+    ) -> None:
+        if error is not None and error.code() not in _NOT_ITS_FAULT:
+            transaction.refused.append(((relay, index), KafkaException(error)))
+
+    # A transaction ends
+
+    def _finish(self, transaction: Transaction) -> None:
+        if transaction.result is Result.COMMITTED:
+            self._careful = False
+            self._most_records = min(2 * self._most_records, MOST_RECORDS)
+            self._settle({relay: relay.sent for relay in self._relays}, transaction.offsets, None)
+        elif transaction.result is Result.ABORTED:
+            self._careful = True
+            if not self._judge(transaction):
+                self._try_less(AGAIN_MS)
+            self._settle({}, {}, transaction.reason)
+        else:
+            self._try_less(0.0)
+            self._group.transaction_ended({}, transaction.reason)
+
+    def _ask(self) -> None:
+        """Whether a transaction of unknown outcome was committed. It will not be later: its producer is gone."""
+        unsure = [relay for relay in self._relays if relay.in_transaction]
+        wanted = {relay.run.partition for relay in unsure if not relay.given_up}
+        try:
+            committed = self._group.committed(wanted, ASK_TIMEOUT_S) if wanted else {}
+            missing = wanted - committed.keys()
+        except UnreachableError as error:
+            print("ASK", error, flush=True, file=__import__("sys").stderr)
+            missing = wanted
+        if missing:
+            print("ASK", missing, wanted, flush=True, file=__import__("sys").stderr)
+            self._again_ms = self._clock.steady_ms() + ASK_AGAIN_MS
+            return
+        done = {relay: relay.committed_below(committed.get(relay.run.partition)) for relay in unsure}
+        self._settle(done, {one: offset for one, offset in committed.items() if offset is not None}, None)
+
+    def _settle(self, done: Mapping[_Relay, int], offsets: Mapping[Partition, int], error: str | None) -> None:
+        """No transaction is open any more. ``done``: how many records are committed, of relays that have new ones.
+
+        A record is delivered when those who read committed records can see it.
+        """
+        self._transaction = None
+        self._committed |= offsets
+        self._passed = {one: offset for one, offset in self._passed.items() if offset > self._committed.get(one, -1)}
+        now_ms = self._clock.now_ms()
+        for relay in self._relays:
+            self._advance(relay, done.get(relay, relay.done), now_ms)
+        self._relays = [relay for relay in self._relays if not relay.ended]
+        if offsets or error is not None:
+            self._group.transaction_ended(offsets, error)
+
+    def _advance(self, relay: _Relay, done: int, now_ms: float) -> None:
+        before = relay.done
+        diverted = relay.advance(done)
+        for index in diverted:
+            self._say_diverted(relay, index)
+        if done > before or relay.ended:
+            self._stopped = self._stopped or relay.stop is not None
+            if not relay.stuck.isdisjoint(diverted):
+                self._blocked.pop(relay.run.partition, None)
+            begun_ms = [now_ms] * (done - before)
+            self._ended.append(Outcome(relay.run, done, relay.stop, not relay.ended, diverted, begun_ms))
+
+    def _judge(self, transaction: Transaction) -> bool:
+        """What becomes of the records that were refused. False: there were none, it was something else."""
+        order = {relay: number for number, relay in enumerate(self._relays)}
+        refused = [one for one in transaction.refused if not one[0][0].given_up]
+        for (relay, index), error in sorted(refused, key=lambda one: (order[one[0][0]], one[0][1])):
+            failure, fate = relay.failed.get(index, (None, None))
+            if isinstance(fate, Forward):
+                self._block(relay, index, fate, reason_of(error))
+            elif failure is None and isinstance(self._fail(relay, index, failure_of(error)), Stop):
+                break  # the others are behind it
+        return bool(refused)
+
+    def _try_less(self, again_ms: float) -> None:
+        """Perhaps there was too much in it for its time, or for the client's queue."""
+        self._most_records = max(1, self._most_records // 4)
+        self._again_ms = self._clock.steady_ms() + again_ms
+
+    def _fail(self, relay: _Relay, index: int, failure: Failure) -> Fate:
+        fate = self._policy.fate(relay.run, failure)
+        relay.failed[index] = failure, fate
+        self._events.failed(relay.run, index, failure, fate)
+        return fate
+
+    def _block(self, relay: _Relay, index: int, to: Forward, reason: str) -> None:
+        partition, steady_ms = relay.run.partition, self._clock.steady_ms()
+        _, wait_ms = self._blocked.get(partition, (0.0, FORWARD_AGAIN_MS / 2))
+        wait_ms = min(2 * wait_ms, FORWARD_SELDOM_MS)
+        self._blocked[partition] = steady_ms + wait_ms, wait_ms
+        relay.stuck.add(index)
+        self._events.cannot_forward(relay.run, index, to.topic, reason, steady_ms)
+
+    def _say_diverted(self, relay: _Relay, index: int) -> None:
+        _, fate = relay.failed[index]
+        if isinstance(fate, Forward):
+            self._events.forwarded(relay.run, index, fate)
+        else:
+            self._events.skipped(relay.run, index)
+
+
+def _raise_unless_refused(error: Exception) -> None:
+    """What has nothing to do with the record: there is no room, or the transaction has failed already."""
+    if isinstance(error, BufferError):
+        raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from error
+    if isinstance(error, KafkaException) and error.args[0].code() in _NOT_ITS_FAULT:
+        raise error

@@ -1,0 +1,377 @@
+"""What goes into a transaction, and what follows from its end; the brokers' part is in tests/kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from delayed_consumer.core.records import Partition, Run
+from delayed_consumer.errors import FencedError, UnreachableError
+from delayed_consumer.failures import Failure, FailurePolicy, Fate
+from delayed_consumer.origin import Origins
+from delayed_consumer.sinks.relaying import Forwarding, Relaying
+from delayed_consumer.sinks.transactional_client import Result, Transaction, transactional_id, transactional_properties
+from delayed_consumer.sinks.transactions import TransactionalSink
+from tests.loop.clock import ManualClock
+from tests.sinks.making import ORDERS, message, run_of
+
+OTHER = Partition("orders", 4)
+TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
+
+
+class FakeProducer:
+    """Takes what is produced; a record whose value is in ``refused`` it refuses as its reason says."""
+
+    def __init__(self) -> None:
+        self.produced: list[tuple[str, bytes]] = []
+        self.refused: dict[tuple[str, bytes], Exception] = {}
+
+    def produce(self, topic: str, value: bytes, *_: object, headers: object = None) -> None:
+        if (topic, value) in self.refused:
+            raise self.refused[topic, value]
+        self.produced.append((topic, value))
+
+
+class FakeThread:
+    """One transaction at a time, which ends when and as the test says."""
+
+    def __init__(self) -> None:
+        self.producer = FakeProducer()
+        self.ready = True
+        self.begun: list[tuple[Transaction, object]] = []
+        self._ended: Transaction | Exception | None = None
+        self.written: list[tuple[str, bytes]] = []
+        self.closed = False
+
+    def begin(self, transaction: Transaction, membership: object) -> None:
+        assert self.ready, "one at a time"
+        self.ready = False
+        self.begun.append((transaction, membership))
+        self.producer.produced = []
+        transaction.write(self.producer, transaction)  # type: ignore[arg-type]
+        self.written = self.producer.produced
+
+    def end(self, result: Result | Exception, refused: Iterable[tuple[Any, Exception]] = ()) -> None:
+        self.ready = True
+        if isinstance(result, Exception):
+            self._ended = result
+            return
+        transaction, _ = self.begun[-1]
+        if transaction.refused and result is Result.COMMITTED:
+            result = Result.ABORTED
+        transaction.result, transaction.reason = result, result.name
+        transaction.refused += refused
+        self._ended = transaction
+
+    def ended(self) -> Transaction | None:
+        ended, self._ended = self._ended, None
+        if isinstance(ended, Exception):
+            raise ended
+        return ended
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeGroup:
+    def __init__(self) -> None:
+        self.membership: object | None = b"member"
+        self.offsets: dict[Partition, int | None] = {}
+        self.unreachable = False
+        self.ended: list[tuple[Mapping[Partition, int], str | None]] = []
+
+    def group_metadata(self) -> object | None:
+        return self.membership
+
+    def committed(self, partitions: Iterable[Partition], _: float) -> dict[Partition, int | None]:
+        if self.unreachable:
+            raise UnreachableError("nobody answers")
+        return {one: self.offsets.get(one) for one in partitions}
+
+    def transaction_ended(self, offsets: Mapping[Partition, int], error: str | None) -> None:
+        self.ended.append((dict(offsets), error))
+
+
+class FakeEvents:
+    def __init__(self) -> None:
+        self.said: list[tuple[str, int]] = []
+
+    def failed(self, run: Run, index: int, failure: Failure, fate: Fate) -> None:
+        self.said.append(("failed", run.offsets[index]))
+
+    def skipped(self, run: Run, index: int) -> None:
+        self.said.append(("skipped", run.offsets[index]))
+
+    def forwarded(self, run: Run, index: int, to: object) -> None:
+        self.said.append(("forwarded", run.offsets[index]))
+
+    def cannot_forward(self, run: Run, index: int, *_: object) -> None:
+        self.said.append(("cannot_forward", run.offsets[index]))
+
+
+class Bench:
+    def __init__(self, policy: FailurePolicy) -> None:
+        self.thread, self.group, self.events, self.clock = FakeThread(), FakeGroup(), FakeEvents(), ManualClock()
+        doubles: Any = self.thread, self.events
+        thread, events = doubles
+        origins = Origins()
+        self.sink = TransactionalSink(
+            thread,
+            Relaying("target", 8, "delivery", origins),
+            Forwarding({"dead": 8}, origins),
+            policy,
+            self.clock,
+            events,
+            passing_interval_ms=5_000,
+        )
+        self.sink.join(self.group)
+
+    def deliver(self, *values: bytes, first_offset: int = 0, partition: Partition = ORDERS) -> Run:
+        run = run_of(*map(message, values), first_offset=first_offset, partition=partition)
+        self.sink.deliver(run, 0.0)
+        return run
+
+    def turn(self) -> list[tuple[int, bool]]:
+        return [(one.done, one.goes_on) for one in self.sink.outcomes()]
+
+    def end(self, result: Result = Result.COMMITTED) -> list[tuple[int, bool]]:
+        self.thread.end(result)
+        return self.turn()
+
+    @property
+    def offsets(self) -> Mapping[Partition, int]:
+        return self.thread.begun[-1][0].offsets
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench(FailurePolicy("stop"))
+
+
+def values(bench: Bench) -> list[bytes]:
+    return [value for _, value in bench.thread.written]
+
+
+def test_what_waits_while_a_transaction_is_on_its_way_shares_the_next(bench: Bench) -> None:
+    bench.deliver(b"0")
+    assert bench.turn() == []
+    for number in (1, 2, 3):
+        bench.deliver(b"%d" % number, first_offset=number)
+        assert bench.turn() == []
+    assert values(bench) == [b"0"]
+    queueing = [bench.sink.queueing]
+    assert bench.end() == [(1, False)]
+    assert values(bench) == [b"1", b"2", b"3"]
+    assert bench.offsets == {ORDERS: 4}
+    assert [*queueing, bench.sink.queueing] == [True, False]
+    assert bench.end() == [(1, False)] * 3
+
+
+def test_a_record_is_done_when_its_transaction_is_committed_and_not_before(bench: Bench) -> None:
+    bench.deliver(b"0", b"1")
+    assert bench.turn() == bench.turn() == []
+    assert bench.end() == [(2, False)]
+    assert bench.group.ended == [({ORDERS: 2}, None)]
+
+
+def test_the_membership_of_the_moment_goes_with_every_transaction(bench: Bench) -> None:
+    bench.deliver(b"0")
+    bench.group.membership = None
+    assert bench.turn() == []
+    assert not bench.thread.begun, "without a member's id the brokers would take the offsets of anybody"
+    for membership in (b"one", b"two"):
+        bench.group.membership = membership
+        bench.turn()
+        bench.end(Result.ABORTED)
+        bench.clock.advance(1_000)
+    assert [membership for _, membership in bench.thread.begun] == [b"one", b"two"]
+
+
+def test_an_aborted_transaction_goes_again_in_order_after_a_while(bench: Bench) -> None:
+    bench.deliver(b"0", b"1")
+    bench.turn()
+    bench.deliver(b"2", first_offset=2)
+    assert bench.end(Result.ABORTED) == []
+    assert bench.group.ended == [({}, "ABORTED")]
+    assert len(bench.thread.begun) == 1, "not at once"
+    bench.clock.advance(1_000)
+    bench.turn()
+    assert values(bench) == [b"0", b"1", b"2"]
+    assert bench.end() == [(2, False), (1, False)]
+
+
+@pytest.mark.parametrize(("committed", "again"), [(2, []), (None, [b"0", b"1"]), (0, [b"0", b"1"]), (1, [b"1"])])
+def test_after_an_unknown_outcome_the_committed_offset_decides(
+    bench: Bench, committed: int | None, again: list[bytes]
+) -> None:
+    bench.deliver(b"0", b"1")
+    bench.turn()
+    bench.thread.end(Result.UNKNOWN)
+    bench.thread.ready = False
+    assert bench.turn() == []
+    bench.clock.advance(5_000)
+    assert bench.turn() == [], "the producer is made again first"
+    bench.thread.ready = True
+    bench.group.unreachable = True
+    assert bench.turn() == []
+    bench.group.unreachable, bench.group.offsets = False, {ORDERS: committed}
+    bench.clock.advance(1_000)
+    done = 2 - len(again)
+    assert bench.turn() == ([(done, bool(again))] if done else [])
+    assert (values(bench) == again) if again else bench.thread.ready
+
+
+def test_a_partition_that_is_given_up_keeps_only_what_is_in_the_open_transaction(bench: Bench) -> None:
+    bench.deliver(b"0")
+    bench.turn()
+    waiting = bench.deliver(b"1", first_offset=1)
+    bench.deliver(b"other", partition=OTHER)
+    assert bench.sink.forget([ORDERS]) == [waiting]
+    assert bench.end() == [(1, False)]
+    assert values(bench) == [b"other"]
+
+
+@pytest.mark.parametrize("result", [Result.ABORTED, Result.UNKNOWN])
+def test_what_was_given_up_never_goes_again(bench: Bench, result: Result) -> None:
+    bench.deliver(b"0")
+    bench.turn()
+    assert bench.sink.forget([ORDERS]) == []
+    assert bench.end(result) == [(0, False)]
+    bench.clock.advance(5_000)
+    assert bench.turn() == []
+    assert len(bench.thread.begun) == 1
+
+
+def test_a_fenced_producer_ends_the_service_with_nothing_in_flight(bench: Bench) -> None:
+    run = bench.deliver(b"0")
+    bench.turn()
+    bench.thread.end(FencedError("taken"))
+    with pytest.raises(FencedError):
+        bench.turn()
+    assert bench.sink.forget([ORDERS]) == [run]
+    bench.deliver(b"1", first_offset=1)
+    bench.turn()
+    assert len(bench.thread.begun) == 1
+
+
+def test_offsets_without_records_have_a_transaction_of_their_own_now_and_then(bench: Bench) -> None:
+    bench.deliver(b"0")
+    bench.turn()
+    bench.end()
+    bench.sink.pass_over([(ORDERS, 1), (OTHER, 7)])
+    assert bench.turn() == []
+    assert bench.thread.ready, "not at once"
+    bench.clock.advance(5_000)
+    bench.turn()
+    assert bench.offsets == {OTHER: 7}, "the other one is committed already"
+    bench.end()
+    bench.clock.advance(50_000)
+    bench.turn()
+    assert len(bench.thread.begun) == 2
+
+
+def test_nothing_is_delivered_or_committed_behind_a_record_that_stops_the_service(bench: Bench) -> None:
+    bench.thread.producer.refused = {("target", b"bad"): KafkaException(KafkaError(TOO_LARGE))}
+    bench.deliver(b"0", b"bad", b"2")
+    bench.deliver(b"behind", first_offset=3)
+    bench.turn()
+    assert bench.end() == []
+    assert values(bench) == [b"0"]
+    assert bench.offsets == {ORDERS: 1}
+    bench.thread.end(Result.COMMITTED)
+    [outcome] = bench.sink.outcomes()
+    assert (outcome.done, outcome.goes_on) == (1, False)
+    assert "too large" in str(outcome.failure)
+    assert bench.turn() == []
+    assert len(bench.thread.begun) == 2
+
+
+def test_a_skipped_record_is_left_out_and_its_offset_is_in() -> None:
+    bench = Bench(FailurePolicy("skip"))
+    bench.thread.producer.refused = {("target", b"bad"): KafkaException(KafkaError(TOO_LARGE))}
+    bench.deliver(b"0", b"bad", b"2")
+    bench.turn()
+    bench.end()
+    assert values(bench) == [b"0", b"2"]
+    assert bench.offsets == {ORDERS: 3}
+    assert ("skipped", 1) not in bench.events.said, "not before it is committed"
+    bench.thread.end(Result.COMMITTED)
+    [outcome] = bench.sink.outcomes()
+    assert (outcome.done, list(outcome.diverted)) == (3, [1])
+    assert bench.events.said == [("failed", 1), ("skipped", 1)]
+
+
+def test_a_refused_record_is_dead_lettered_in_its_transaction() -> None:
+    bench = Bench(FailurePolicy("stop", dead_letter_topic="dead"))
+    bench.sink.deliver(replace(run_of(message(b"late")), refused="why"), 0.0)
+    bench.turn()
+    assert bench.thread.written == [("dead", b"late")]
+    assert bench.events.said == [("failed", 0)]
+    assert bench.end() == [(1, False)]
+    assert bench.events.said == [("failed", 0), ("forwarded", 0)]
+
+
+def test_a_dead_letter_that_is_not_taken_blocks_its_partition_and_no_other() -> None:
+    bench = Bench(FailurePolicy("dead-letter", dead_letter_topic="dead"))
+    refusal = KafkaException(KafkaError(TOO_LARGE))
+    bench.thread.producer.refused = {("target", b"bad"): refusal, ("dead", b"bad"): refusal}
+    bench.deliver(b"0", b"bad", b"2")
+    bench.turn()
+    bench.end()
+    assert values(bench) == [b"0"]
+    bench.end()
+    assert bench.events.said == [("failed", 1), ("cannot_forward", 1)]
+    assert bench.end() == [(1, True)], "what is before it"
+    bench.deliver(b"other", partition=OTHER)
+    bench.clock.advance(500)
+    bench.turn()
+    assert values(bench) == [b"other"]
+    assert bench.end() == [(1, False)]
+    bench.thread.producer.refused = {("target", b"bad"): refusal}
+    bench.clock.advance(60_000)
+    bench.turn()
+    assert bench.thread.written == [("dead", b"bad"), ("target", b"2")]
+    assert bench.end() == [(3, False)]
+
+
+def test_a_record_that_a_broker_refuses_is_found_by_asking_for_reports() -> None:
+    bench = Bench(FailurePolicy("skip"))
+    reports: dict[bytes, Callable[[KafkaError, Message], None] | None] = {}
+
+    def produce(topic: str, value: bytes, key: object, partition: int, report: Any, *_: object) -> None:
+        reports[value] = report
+        bench.thread.producer.produced.append((topic, value))
+
+    bench.thread.producer.produce = produce  # type: ignore[assignment,method-assign]
+    bench.deliver(b"0", b"bad")
+    bench.turn()
+    assert reports == {b"0": None, b"bad": None}, "they cost as much as producing"
+    bench.end(Result.ABORTED)
+    bench.clock.advance(1_000)
+    bench.turn()
+    report = reports[b"bad"]
+    assert report is not None
+    report(KafkaError(TOO_LARGE), message())
+    bench.end(Result.ABORTED)
+    assert values(bench) == [b"0"]
+    assert bench.offsets == {ORDERS: 2}
+
+
+def test_the_id_is_the_instances_or_else_of_this_process_alone() -> None:
+    assert transactional_id("group", "one", "") == transactional_id("group", "one", "")
+    assert transactional_id("group", "one", "").name == "group.one"
+    first, second = (transactional_id("group", None, "") for _ in range(2))
+    assert first != second
+    assert first.ours_alone
+    assert not transactional_id("group", "one", "").ours_alone
+    assert transactional_id("group", "one", "given").name == "given"
+
+
+def test_our_patience_ends_well_before_that_of_the_brokers() -> None:
+    id_ = transactional_id("group", None, "")
+    properties = transactional_properties({"socket.timeout.ms": 60_000}, id_, [])
+    assert 3 * int(properties["socket.timeout.ms"]) <= int(properties["transaction.timeout.ms"]) <= 15_000
