@@ -17,7 +17,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two measurements at a time would measure each other
-.PHONY: help demo test test-fast lint mutants load load-high load-medium load-sparse lock check-container clean
+.PHONY: help demo test test-fast lint mutants chaos load load-high load-medium load-sparse lock check-container clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ lint: $(DEV) ## ruff, mypy --strict, and who may import whom
 
 mutants: $(DEV) ## plants each known bug in turn: a test must turn red
 	@$(BIN)/python -m tests.mutants
+
+chaos: $(DEV) ## SIGKILL in the middle of the work, 1,000 times a guarantee: make chaos CHAOS_KILLS=100 is what `test` does
+	@CHAOS_KILLS=$${CHAOS_KILLS:-1000} $(BIN)/python -m pytest --verbose --capture=no tests/kafka/test_kills.py
 
 load: $(DEV) ## the load tests on a real Kafka, or one of them: make load-sparse ARGS="--seconds 60"
 	@$(BIN)/python -m load all $(ARGS)

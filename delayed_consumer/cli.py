@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from delayed_consumer.dead_letters import arguments as dead_letters_arguments
+from delayed_consumer.demo import arguments as demo_arguments
 from delayed_consumer.errors import ConfigError, ExitCode, ServiceError
 from delayed_consumer.logs import LOGGER, configure
 
@@ -54,9 +56,28 @@ def _run(_: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from delayed_consumer.demo import demo
+    demo_arguments.check(options)
+    if options.crash:
+        return _demo_crash(options)
+    from delayed_consumer.demo.live import demo
 
-    return demo(seconds=options.seconds, rate=options.rate, delay_seconds=options.delay, out=sys.stdout)
+    return demo(
+        seconds=options.seconds or 20, rate=options.rate or 20, delay_seconds=options.delay or 6, out=sys.stdout
+    )
+
+
+def _demo_crash(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it made on a cluster is to be deleted
+    from delayed_consumer.demo.crash import demo_crash
+
+    return demo_crash(
+        guarantees=[options.delivery] if options.delivery else demo_arguments.GUARANTEES,
+        bootstrap=options.bootstrap,
+        seconds=options.seconds or 6,
+        rate=options.rate or 200,
+        delay_seconds=options.delay or 10,
+        out=sys.stdout,
+    )
 
 
 def _lag(options: argparse.Namespace) -> int:
@@ -64,6 +85,14 @@ def _lag(options: argparse.Namespace) -> int:
     from delayed_consumer.settings import Settings
 
     return lag(Settings(), as_json=options.json, out=sys.stdout)
+
+
+def _dead_letters(options: argparse.Namespace) -> int:
+    dead_letters_arguments.check(options)
+    from delayed_consumer.dead_letters.command import dead_letters
+    from delayed_consumer.settings import Settings
+
+    return dead_letters(Settings(), options, out=sys.stdout, err=sys.stderr)
 
 
 def _check_config(options: argparse.Namespace) -> int:
@@ -92,6 +121,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "demo": _demo,
     "lag": _lag,
+    "dead-letters": _dead_letters,
     "check-config": _check_config,
     "healthcheck": _healthcheck,
     "version": _version,
@@ -113,11 +143,11 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     command("run", "the service (also without a command)")
-    demo = command("demo", "messages arriving late on purpose, on an embedded broker; ends by itself")
-    demo.add_argument("--seconds", type=_positive, default=20.0, help="how long records are produced (default 20)")
-    demo.add_argument("--rate", type=_positive, default=20.0, help="records a second (default 20)")
-    demo.add_argument("--delay", type=_positive, default=6.0, help="the delay in seconds (default 6)")
+    demo_arguments.add_arguments(
+        command("demo", "messages arriving late on purpose, on an embedded broker; ends by itself")
+    )
     lag = command("lag", "what waits and what is overdue, per partition")
+    dead_letters_arguments.add_arguments(command("dead-letters", "what was given up: list, show, replay"))
     check = command("check-config", "every setting, its source, and every problem")
     check.add_argument("--connect", action="store_true", help="also ask the brokers")
     for one in (lag, check):
@@ -126,16 +156,6 @@ def _parser() -> argparse.ArgumentParser:
     health.add_argument("--live", action="store_true", help="ask /livez instead of /readyz")
     command("version", "of this program, its Kafka client and Python")
     return parser
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
 
 
 class _StopOnSignal:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
-from delayed_consumer.app import Service, Surroundings, python_sink
+from delayed_consumer.app import Service
+from delayed_consumer.assembly import Surroundings, python_sink
 from delayed_consumer.batch import Handler
 from delayed_consumer.errors import ConfigError
 from delayed_consumer.settings import Settings

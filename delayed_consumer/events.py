@@ -48,6 +48,13 @@ class Events:
     def transactional_id(self, name: str) -> None:
         self._info("transactional_id", f"transactions under the id {name}", transactional_id=name)
 
+    def cannot_ask(self, partitions: Collection[Partition], reason: str, steady_ms: float) -> None:
+        if self._may_repeat("committed", steady_ms):
+            self._warn(
+                "cannot_ask",
+                f"{_listed(partitions)} wait: what a transaction has committed of them cannot be asked: {reason}",
+            )
+
     def waiting_for_brokers(self, reason: str, steady_ms: float) -> None:
         if self._may_repeat("brokers", steady_ms):
             self._warn("waiting_for_brokers", f"the brokers do not answer yet: {reason}")

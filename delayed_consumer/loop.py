@@ -56,6 +56,7 @@ class Loop:
         self._positions = positions(self.source)
         self._clock_steps = StepDetector(clock)
         self._without_offset: set[Partition] = set()
+        self._asked: set[Partition] = set()
         self._ask_again_ms = 0.0
         self._callbacks_at_ms = 0.0
         self._failure: GaveUpError | None = None
@@ -150,11 +151,13 @@ class Loop:
             self._clock.wait_ms(min(wait_ms, self._callbacks_at_ms - steady_ms))
 
     def _find_positions(self) -> None:
-        """Asks where to read the partitions for which the client knows no offset."""
+        """Asks where to read the partitions for which the client knows no offset: new ones at once, for the client
+        reports them one by one, and those that were not answered again after a while."""
         steady_ms = self._clock.steady_ms()
-        if not self._without_offset or steady_ms < self._ask_again_ms:
+        if self._without_offset <= self._asked and (not self._without_offset or steady_ms < self._ask_again_ms):
             return
         self._ask_again_ms = steady_ms + ASK_AGAIN_MS
+        self._asked = set(self._without_offset)
         positions = self._engine.positions()
         try:
             starts = self._positions.starts({one: positions[one] for one in self._without_offset})

@@ -58,7 +58,7 @@ class Origins:
         headers = message.headers() or []
         if self.may_be_elsewhere(run.partition.topic) and (origin := read_origin(headers)) is not None:
             return origin
-        return Origin(*run.partition, run.offsets[index], message.timestamp()[1], headers)
+        return Origin(*run.partition, run.offsets[index], run.timestamps_ms[index], headers)
 
     def relayed(self, run: Run, first: int) -> Iterator[tuple[int, int, list[Header]]]:
         """Of the records of ``run`` from index ``first`` on: the partition and timestamp that each had at first, and
@@ -71,8 +71,8 @@ class Origins:
         topic, partition, offset, timestamp = _ORIGIN
         number = run.partition.number
         same = (topic, run.partition.topic.encode()), (partition, b"%d" % number)
-        for message, at in zip(run.messages[first:], run.offsets[first:], strict=True):
-            _, timestamp_ms = message.timestamp()
+        columns = zip(run.messages[first:], run.offsets[first:], run.timestamps_ms[first:], strict=True)
+        for message, at, timestamp_ms in columns:
             own = message.headers() or ()
             yield number, timestamp_ms, [*own, *same, (offset, b"%d" % at), (timestamp, b"%d" % timestamp_ms)]
 

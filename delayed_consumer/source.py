@@ -84,7 +84,7 @@ def consumer_properties(
     cost 1% of the throughput of 8. `fetch.queue.backoff.ms` because a full queue would stall for a second;
     `fetch.wait.max.ms` bounds the wake-up of a partition whose siblings are idle.
     """
-    fetch_bytes = max(16_384, min(262_144, hold_max_bytes // 32))
+    fetch_bytes = max(16_384, min(1_048_576, hold_max_bytes // 32))
     tuned: dict[str, str | int | float | bool] = {
         "queued.max.messages.kbytes": max(64, min(2_048, hold_max_bytes // 32 // 1024)),
         "fetch.message.max.bytes": fetch_bytes,
@@ -290,6 +290,12 @@ class Source:
         if any(map(Message.error, messages)):
             self._sort_events(messages, reading)
             messages = [message for message in messages if message.error() is None]
+        if (
+            not reading.batches
+            and len({*map(Message.partition, messages)}) == len({*map(Message.topic, messages)}) == 1
+        ):
+            reading.batches[_partition_of(messages[0])] = list(messages)
+            return
         start = 0
         whose = zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)
         for (topic, number), group in groupby(whose):
@@ -358,9 +364,10 @@ def offsets_of(messages: Sequence[Message]) -> Sequence[int]:
     return cast("list[int]", list(map(Message.offset, messages)))
 
 
-def timestamps_ms(messages: Sequence[Message]) -> list[int]:
+def timestamps_ms(messages: Sequence[Message]) -> Sequence[int]:
     """Negative for a record without one."""
-    return [timestamp for _, timestamp in map(Message.timestamp, messages)]
+    _, timestamps = zip(*map(Message.timestamp, messages), strict=True)
+    return cast("Sequence[int]", timestamps)
 
 
 def memory_sizes(messages: Sequence[Message]) -> list[int]:
@@ -377,12 +384,16 @@ def memory_sizes(messages: Sequence[Message]) -> list[int]:
         where = f"{_partition_of(unreadable)} offset {unreadable.offset()}"
         raise GaveUpError(f"{where}: a header has a name that is not UTF-8, which the client cannot read") from error
     keys = list(map(Message.key, messages))
-    if not any(keys) and not any(headers):
-        return [RECORD_OVERHEAD_BYTES + size for size in map(len, messages)]
-    return [
-        RECORD_OVERHEAD_BYTES + len(message) + (len(key) if key else 0) + (_headers_bytes(pairs) if pairs else 0)
-        for message, key, pairs in zip(messages, keys, headers, strict=True)
-    ]
+    if any(headers):
+        return [
+            RECORD_OVERHEAD_BYTES + len(message) + len(key or b"") + (_headers_bytes(pairs) if pairs else 0)
+            for message, key, pairs in zip(messages, keys, headers, strict=True)
+        ]
+    if any(keys):
+        return [
+            RECORD_OVERHEAD_BYTES + len(message) + len(key or b"") for message, key in zip(messages, keys, strict=True)
+        ]
+    return [RECORD_OVERHEAD_BYTES + size for size in map(len, messages)]
 
 
 def _headers_bytes(headers: Any) -> int:

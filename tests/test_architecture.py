@@ -23,13 +23,13 @@ CLIENT_OWNERS = {
     "sinks/transactions.py",
     "dead_letters/reading.py",
     "dead_letters/outbox.py",
-    "demo_cluster.py",
+    "demo/cluster.py",
     "embedded.py",
     "versions.py",
 }
 ENVIRONMENT_OWNERS = {"settings.py"}
-APP_OWNERS = {"app.py", "cli.py", "consumer.py", "demo.py"}
-STDOUT_OWNERS = {"app.py", "cli.py", "demo.py", "lag.py", "check_config.py"}
+APP_OWNERS = {"app.py", "cli.py", "consumer.py", "demo/live.py"}
+STDOUT_OWNERS = {"assembly.py", "cli.py", "demo/live.py", "lag.py", "check_config.py"}
 
 
 @cache

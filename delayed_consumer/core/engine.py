@@ -87,7 +87,8 @@ class Engine:
             return None
         self._record_bytes = max(0.99 * self._record_bytes, max(sizes))
         due = one.due.due_times(timestamps_ms, now_ms)
-        for run in _without_refused(Run(partition, one.generation, messages, offsets, due.due_ms, sizes), due.refused):
+        read = Run(partition, one.generation, messages, offsets, timestamps_ms, due.due_ms, sizes)
+        for run in _without_refused(read, due.refused):
             one.hold(run)
         self._look_again()
         return due

@@ -33,6 +33,7 @@ class Run:
     generation: int
     messages: Sequence[Any]
     offsets: Sequence[int]
+    timestamps_ms: Sequence[int]  # negative for a record without one
     due_ms: Sequence[int]
     sizes: Sequence[int]  # bytes of memory, per record
     refused: str | None = None
@@ -67,6 +68,7 @@ class Run:
             self.generation,
             self.messages[part],
             self.offsets[part],
+            self.timestamps_ms[part],
             self.due_ms[part],
             self.sizes[part],
             self.refused,

@@ -19,18 +19,19 @@ def columns(run: Run, indices: Sequence[int], origins: Origins, tried: Iterator[
     without an end: the offsets have one.
     """
     messages = _at(run.messages, indices)
-    keys, values = [one.key() for one in messages], [one.value() for one in messages]
+    message = type(messages[0])
+    keys, values = map(message.key, messages), map(message.value, messages)
     offsets, due_ms = _at(run.offsets, indices), _at(run.due_ms, indices)
     if origins.may_be_elsewhere(run.partition.topic):
         found = [origins.of(run, index) for index in indices]
         where = tuple([getattr(one, name) for one in found] for name in ("topic", "partition", "offset"))
         headers = [list(one.headers) for one in found]
-        timestamps_ms, first_attempts = [one.timestamp_ms for one in found], [one.attempts + 1 for one in found]
-        return *where, timestamps_ms, due_ms, keys, values, headers, map(add, first_attempts, tried)
+        written_ms, first_attempts = [one.timestamp_ms for one in found], [one.attempts + 1 for one in found]
+        return *where, written_ms, due_ms, keys, values, headers, map(add, first_attempts, tried)
     # A list of its own: the client's is what a dead letter is made of.
-    headers = [list(pairs) if (pairs := one.headers()) else [] for one in messages]
-    timestamps_ms = [one.timestamp()[1] for one in messages]
+    headers = [list(pairs) if pairs else [] for pairs in map(message.headers, messages)]
     topic, number = map(repeat, run.partition)
+    timestamps_ms = _at(run.timestamps_ms, indices)
     return topic, number, offsets, timestamps_ms, due_ms, keys, values, headers, map(add, repeat(1), tried)
 
 

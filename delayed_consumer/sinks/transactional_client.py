@@ -98,7 +98,7 @@ class Result(Enum):
     """What has become of a transaction."""
 
     COMMITTED = auto()
-    ABORTED = auto()  # nothing of it is visible, now or later
+    ABORTED = auto()  # nothing of it is visible, now or later; for certain when the next one may begin
     UNKNOWN = auto()  # to be asked, once the producer was made again
 
 
@@ -204,7 +204,8 @@ class TransactionalClient:
         except KafkaException as error:
             if error.args[0].code() == KafkaError._INCONSISTENT:
                 raise
-            self._unknown(transaction, error.args[0])
+            transaction.result, transaction.reason = Result.UNKNOWN, error.args[0].str()
+            self._lose(error.args[0], self._is_late())
             return
         transaction.result = Result.COMMITTED
         with suppress(KafkaException):
@@ -215,30 +216,27 @@ class TransactionalClient:
             self.drop()
 
     def _abort(self, producer: Producer, transaction: Transaction, error: KafkaError | None) -> None:
-        """``error`` None: records were refused."""
-        if error is not None and (error.fatal() or error.code() in _FENCED):
-            self._unknown(transaction, error)
-            return
+        """``error`` None: records were refused. No commit was sent, so whatever fails here, nothing is committed: what
+        stays open is aborted when the producer is made again, before the next transaction begins."""
+        transaction.result = Result.ABORTED
         transaction.reason = str(transaction.refused[0][1]) if error is None else error.str()
+        if error is not None and (error.fatal() or error.code() in _FENCED):
+            self._lose(error, self._is_late())
+            return
         try:
             producer.abort_transaction(self._patience_seconds)
         except KafkaException as aborting:
-            self._unknown(transaction, aborting.args[0])
-            return
-        transaction.result = Result.ABORTED
+            self._lose(aborting.args[0], self._is_late())
         if error is not None and error.code() in _DENIED:
             raise AuthError(f"the brokers refuse our transactions: {error.str()}")
 
-    def _unknown(self, transaction: Transaction, error: KafkaError) -> None:
-        transaction.result = Result.UNKNOWN
-        transaction.reason = transaction.reason or error.str()
-        self._lose(error, late=self._passed_ms() >= self._timeout_ms)
+    def _is_late(self) -> bool:
+        """Whether the transaction was open for so long that the brokers have ended it."""
+        return self._passed_ms() >= self._timeout_ms
 
-    def _lose(self, error: KafkaError, *, late: bool) -> None:
-        """Raises what ends the service.
-
-        ``late``: the transaction was open for so long that the brokers have ended it, which looks as if we were fenced.
-        """
+    def _lose(self, error: KafkaError, late: bool) -> None:
+        """Raises what ends the service. A transaction that was ended by the brokers (``late``) looks as if we were
+        fenced."""
         self.drop()
         if error.code() in _FENCED and not (late and self._id.ours_alone):
             raise FencedError(f"another producer has our transactional id {self._id.name}: {error.str()}")

@@ -218,7 +218,6 @@ class TransactionalSink:
             return
         membership = self._group.group_metadata()
         if membership is None:
-            print("NOMEMBER", flush=True, file=__import__("sys").stderr)
             return  # what is ours was lost, which the next read tells
         parts = self._parts()
         if not parts and not passing and not any(relay.stop for relay in self._relays):
@@ -306,10 +305,9 @@ class TransactionalSink:
             committed = self._group.committed(wanted, ASK_TIMEOUT_S) if wanted else {}
             missing = wanted - committed.keys()
         except UnreachableError as error:
-            print("ASK", error, flush=True, file=__import__("sys").stderr)
+            self._events.cannot_ask(wanted, str(error), self._clock.steady_ms())
             missing = wanted
         if missing:
-            print("ASK", missing, wanted, flush=True, file=__import__("sys").stderr)
             self._again_ms = self._clock.steady_ms() + ASK_AGAIN_MS
             return
         done = {relay: relay.committed_below(committed.get(relay.run.partition)) for relay in unsure}

@@ -27,7 +27,8 @@ def run_of(
 ) -> Run:
     """A run of records that are due at these moments, at consecutive offsets; each one's message is its offset."""
     offsets = range(first_offset, first_offset + len(due_ms))
-    return Run(partition(number), generation, list(offsets), list(offsets), list(due_ms), [size] * len(due_ms))
+    columns = list(offsets), list(offsets), list(due_ms), list(due_ms), [size] * len(due_ms)
+    return Run(partition(number), generation, *columns)
 
 
 def assignment(number: int = 0, *, delay_ms: int = DELAY_MS) -> Assignment:

@@ -34,8 +34,8 @@ def message(
 def run_of(*messages: Message, first_offset: int = 0, partition: Partition = ORDERS) -> Run:
     """A run of these messages at consecutive offsets, each due at its timestamp."""
     offsets = range(first_offset, first_offset + len(messages))
-    due_ms = [one.timestamp()[1] for one in messages]
-    return Run(partition, 1, messages, offsets, due_ms, [1] * len(messages))
+    timestamps_ms = [one.timestamp()[1] for one in messages]
+    return Run(partition, 1, messages, offsets, timestamps_ms, timestamps_ms, [1] * len(messages))
 
 
 def ended(sink: Sink, enough: Callable[[list[Outcome]], bool] = bool) -> list[Outcome]:

@@ -109,6 +109,9 @@ class FakeEvents:
     def forwarded(self, run: Run, index: int, to: object) -> None:
         self.said.append(("forwarded", run.offsets[index]))
 
+    def cannot_ask(self, *_: object) -> None:
+        self.said.append(("cannot_ask", 0))
+
     def cannot_forward(self, run: Run, index: int, *_: object) -> None:
         self.said.append(("cannot_forward", run.offsets[index]))
 

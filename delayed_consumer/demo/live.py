@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TextIO
 
 import orjson
 
 from delayed_consumer.app import Service
-from delayed_consumer.demo_view import Frame, View
+from delayed_consumer.demo.tally import Tally
+from delayed_consumer.demo.view import Frame, View
 from delayed_consumer.embedded import EmbeddedCluster
 from delayed_consumer.errors import ConfigError, ExitCode
 from delayed_consumer.settings import Settings
@@ -25,31 +25,6 @@ MOST_RECORDS = 50_000  # the embedded broker keeps 5 MB a partition and drops th
 JOIN_TIMEOUT_SECONDS = 15.0
 FINISH_TIMEOUT_SECONDS = 10.0
 FRAME_SECONDS = 0.25
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was produced and what arrived, judged without asking the service."""
-
-    due_ms: dict[tuple[int, int], int] = field(default_factory=dict)  # of what was produced, by partition and offset
-    arrived: dict[tuple[int, int], int] = field(default_factory=dict)  # how often
-    lateness_ms: list[float] = field(default_factory=list)
-    early: int = 0
-
-    @property
-    def lost(self) -> int:
-        return len(self.due_ms.keys() - self.arrived.keys())
-
-    @property
-    def repeated(self) -> int:
-        return sum(count - 1 for count in self.arrived.values())
-
-    def arrive(self, partition: int, offset: int, delivered_ms: float) -> None:
-        key = (partition, offset)
-        self.arrived[key] = self.arrived.get(key, 0) + 1
-        lateness_ms = delivered_ms - self.due_ms.get(key, delivered_ms)
-        self.early += lateness_ms < 0
-        self.lateness_ms.append(lateness_ms)
 
 
 class Demo:
@@ -105,7 +80,7 @@ class Demo:
             delay_seconds=self._delay_ms / 1000,
             http_port=0,
         )
-        service = Service(settings, sink=lambda *_: LogSink(write_end))
+        service = Service(settings, sink=lambda _: LogSink(write_end))
         reader = threading.Thread(target=self._read_back, args=(read_end,), name="demo-reader")
         runner = threading.Thread(target=self._run, args=(service,), name="demo-service")
         reader.start()

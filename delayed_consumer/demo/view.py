@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import Self, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,10 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from delayed_consumer.demo.tally import Tally
 from delayed_consumer.status import PartitionState, PartitionStatus
-
-if TYPE_CHECKING:
-    from delayed_consumer.demo import Tally
 
 LINE_EVERY_SECONDS = 1.0
 STYLES: Mapping[PartitionState, str] = {
