@@ -13,12 +13,17 @@ from rich.console import Console
 
 from load.checks import Section, exactly
 from load.cluster import Cluster, NoBrokerError, cluster
+from load.compare import command as comparison
 from load.ladder import ladder
 from load.limits.catchup import catchup
 from load.limits.commits import commits
+from load.limits.handlers import handlers
+from load.limits.http import http
 from load.limits.idle import idle
+from load.limits.key_ordering import key_ordering
 from load.limits.kills import kills
 from load.limits.memory import memory
+from load.limits.relay import relay
 from load.measure import measure
 from load.pictures import draw
 from load.report import show, write_json
@@ -29,6 +34,7 @@ _OUT = Path(__file__).parent / "out"
 _LIVE_DELAY_SECONDS = 10.0  # live, somebody waits for the delay; 900 s would be long
 _NO_BROKER = 69
 _INTERRUPTED = 130
+COMPARE = "compare"
 
 _Measurement = Callable[[Cluster], Section]
 
@@ -38,6 +44,16 @@ LIMITS: Mapping[str, tuple[str, Callable[[Cluster, argparse.Namespace], Section]
     "idle": ("CPU with 100 waiting partitions; start to first delivery", lambda where, _: idle(where)),
     "kills": ("25 SIGKILLs in a minute", lambda where, options: kills(where, options.seed)),
     "commits": ("what commits cost, per record, per hundred, periodic", lambda where, _: commits(where)),
+    "relay": ("SINK=topic against bare loops; exactly-once against at-least-once", lambda where, _: relay(where)),
+    "handlers": (
+        "SINK=python: catch-up against a bare loop; lateness at the handler",
+        lambda where, _: handlers(where),
+    ),
+    "http": ("SINK=http against its HTTP library alone", lambda where, _: http(where)),
+    "key-ordering": (
+        "ORDERING=key: whether the workers are kept busy",
+        lambda where, options: key_ordering(where, options.seed),
+    ),
 }
 
 
@@ -51,6 +67,8 @@ def main() -> int:
         parser.error(str(error))
     try:
         with cluster(options.bootstrap) as where:
+            if options.what == COMPARE:
+                return comparison.compare(where, options)
             sections = [_attempt(name, one, where) for name, one in measurements]
     except NoBrokerError as error:
         sys.stderr.write(f"{error}\n")
@@ -72,6 +90,8 @@ def _attempt(name: str, measurement: _Measurement, where: Cluster) -> Section:
 
 def _measurements(options: argparse.Namespace) -> list[tuple[str, _Measurement]]:
     """What to run, by name. Raises ValueError if the options do not fit together."""
+    if options.what == COMPARE:
+        return []
     if options.what == "all":
         return _everything(options)
     if options.what in LIMITS:
@@ -138,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, (words, _) in LIMITS.items():
         _command(commands, name, words)
     _command(commands, "all", "everything above, in one report")
+    comparison.add_options(_command(commands, COMPARE, comparison.WORDS))
     return parser
 
 

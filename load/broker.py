@@ -40,6 +40,7 @@ _PROPERTIES = {
     "transaction.state.log.num.partitions": "5",
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",  # 10 s by default: after a crash
     "share.coordinator.state.topic.num.partitions": "1",
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
@@ -68,6 +69,10 @@ class Broker:
         self._remove_at_death = DeathWatch(REMOVE, self._directory)
         self._java: subprocess.Popen[bytes] | None = None
         self._kill_at_death: DeathWatch | None = None
+
+    @property
+    def port(self) -> int:
+        return self._port
 
     @property
     def bootstrap(self) -> str:
@@ -147,7 +152,8 @@ class Broker:
 
     def _format(self) -> None:
         self._settings.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # The first byte is fixed: an id that begins with a dash would be taken for an option.
+        cluster_id = urlsafe_b64encode(b"k" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         command = self._command("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._settings))
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

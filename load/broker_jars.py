@@ -31,26 +31,27 @@ def kafka_jars() -> Path:
     Raises:
         RuntimeError: Maven failed; the message has its output.
     """
-    with _lock():
+    with cache_lock():
         if not _cached().exists():
             _fetch()
     return _cached()
 
 
-def _cache() -> Path:
+def cache_directory() -> Path:
+    """Where what was fetched or built is kept, outside the tree."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "delayed-consumer"
 
 
 def _cached() -> Path:
-    return _cache() / f"kafka-{VERSION}"
+    return cache_directory() / f"kafka-{VERSION}"
 
 
 @contextmanager
-def _lock() -> Iterator[None]:
+def cache_lock() -> Iterator[None]:
     """Two runs at the same time fetch once."""
-    _cache().mkdir(parents=True, exist_ok=True)
-    with (_cache() / "lock").open("w") as file:
+    cache_directory().mkdir(parents=True, exist_ok=True)
+    with (cache_directory() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -58,7 +59,7 @@ def _lock() -> Iterator[None]:
 def _fetch() -> None:
     """Into a temporary directory that is renamed at the end: the cache is whole or absent."""
     sys.stderr.write(f"fetching Apache Kafka {VERSION} with Maven into {_cached()} (55 MB, once) ...\n")
-    with tempfile.TemporaryDirectory(dir=_cache()) as work:
+    with tempfile.TemporaryDirectory(dir=cache_directory()) as work:
         jars = Path(work) / "jars"
         goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={jars}"]
         # The pom is copied because Maven writes next to it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import string
 import threading
 import time
 from array import array
@@ -19,6 +21,8 @@ _FLUSH_SECONDS = 120.0
 # Careful guesses: the topic has to be full before the first record is due.
 _BATCHES_WRITTEN_A_SECOND = 1_500
 _RECORDS_WRITTEN_A_SECOND = 60_000
+_TEXT_BYTES = 65_536
+_TEXT_STEP_BYTES = 977  # from one record's value to the next one's: no two near each other are alike
 
 
 class TopicWriter:
@@ -28,11 +32,19 @@ class TopicWriter:
     broker whether that is so, which is cheaper than a callback a record.
     """
 
-    def __init__(self, bootstrap: str, topic: str, partitions: int, size_bytes: int, batch_records: int) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        partitions: int,
+        size_bytes: int,
+        batch_records: int,
+        codec: str = "none",
+    ) -> None:
         """``batch_records``: the size of the log's batches, which a fetch cannot split."""
         self._bootstrap = bootstrap
         self._topic = topic
-        self._padding = b"x" * size_bytes
+        self._text = _text() * (size_bytes // _TEXT_BYTES + 2)  # a slice from anywhere in the first
         self._size_bytes = size_bytes
         self._calls = 0
         self.batch_records = max(1, min(_LARGEST_BATCH_RECORDS, batch_records))
@@ -43,16 +55,17 @@ class TopicWriter:
                 "log_level": ERRORS_ONLY,
                 "enable.idempotence": True,
                 "linger.ms": _LINGER_MS,
+                "compression.type": codec,
                 "batch.num.messages": self.batch_records,
                 "queue.buffering.max.messages": 2_000_000,
                 "queue.buffering.max.kbytes": 512 * 1024,
             }
         )
 
-    def write(self, partition: int, timestamp_ms: int) -> None:
+    def write(self, partition: int, timestamp_ms: int, key: bytes | None = None) -> None:
         column = self.written[self._topic, partition]
-        value = (b"%d/%d " % (partition, len(column)) + self._padding)[: self._size_bytes]
-        while not self._produced(partition, timestamp_ms, value):
+        value = self._value(partition, len(column))
+        while not self._produced(partition, timestamp_ms, key, value):
             self._producer.poll(0.05)
         column.add(len(column), timestamp_ms)
         self._calls += 1
@@ -71,12 +84,23 @@ class TopicWriter:
         if unsent or ends != expected:
             raise RuntimeError(f"the topic {self._topic} ends at {ends}, not at {expected}")
 
-    def _produced(self, partition: int, timestamp_ms: int, value: bytes) -> bool:
+    def _value(self, partition: int, number: int) -> bytes:
+        start = number * _TEXT_STEP_BYTES % _TEXT_BYTES
+        return (b"%d/%d " % (partition, number) + self._text[start : start + self._size_bytes])[: self._size_bytes]
+
+    def _produced(self, partition: int, timestamp_ms: int, key: bytes | None, value: bytes) -> bool:
         try:
-            self._producer.produce(self._topic, value=value, partition=partition, timestamp=timestamp_ms)
+            self._producer.produce(self._topic, value=value, key=key, partition=partition, timestamp=timestamp_ms)
         except BufferError:
             return False
         return True
+
+
+def _text() -> bytes:
+    """What a codec makes about a third of, as it does of real records."""
+    rng = random.Random(0)
+    words = ["".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 10))) for _ in range(1000)]
+    return " ".join(rng.choices(words, k=_TEXT_BYTES // 3)).encode()[:_TEXT_BYTES]
 
 
 def writer_for(scenario: Scenario, bootstrap: str, topic: str) -> TopicWriter:

@@ -1,14 +1,15 @@
-"""Those that `catchup` compares, each run in a process of its own: prints the seconds from first record to last."""
+"""Those that are compared, each run in a process of its own: prints what it measured as JSON.
+
+Each is a function of the number of records and of partitions. ``seconds`` are those from the first record to the last.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-
-from confluent_kafka import Consumer, TopicPartition
 
 from delayed_consumer.app import Service
 from delayed_consumer.cli import favour_the_loop
@@ -16,33 +17,10 @@ from delayed_consumer.core.engine import InFlightLimit
 from delayed_consumer.core.records import Partition, Run
 from delayed_consumer.settings import Settings
 from delayed_consumer.sinks import Outcome
+from load.limits import bare
+from load.limits.handler_functions import lateness_figures
 
-
-def bare_with_defaults(records: int, partitions: int) -> float:
-    """Reads and forgets, with the client's own settings."""
-    return _bare(records, partitions, {})
-
-
-def bare(records: int, partitions: int) -> float:
-    """Reads and forgets, without the second's rest that the client's default takes whenever its queue is full."""
-    return _bare(records, partitions, {"fetch.queue.backoff.ms": 20})
-
-
-def _bare(records: int, partitions: int, tuned: Mapping[str, int]) -> float:
-    topic = os.environ["KAFKA_TOPICS"]
-    named = {"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], "group.id": os.environ["KAFKA_GROUP_ID"]}
-    consumer = Consumer({**named, **tuned})
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
-    while consumer.poll(0.1) is None:
-        pass
-    begun = time.perf_counter()
-    read = 1
-    while read < records:
-        if consumer.poll(0.1) is not None:
-            read += 1 + len(consumer.consume(500, 0))
-    seconds = time.perf_counter() - begun
-    consumer.close()
-    return seconds
+_LOOK_SECONDS = 0.005
 
 
 class NothingSink:
@@ -81,19 +59,69 @@ def core(records: int, _: int) -> float:
     """The whole service but for its sink."""
     service: Service
     sink = NothingSink(records, lambda: service.stop())
-    service = Service(Settings(), sink=lambda _, __: sink)
+    service = Service(Settings(), sink=lambda _: sink)
     service.run()
     return sink.seconds
 
 
-CONTESTANTS = {"bare-with-defaults": bare_with_defaults, "bare": bare, "core": core}
+class _Watch(threading.Thread):
+    """Sees, by the counter that users see, how long ``service`` takes to be done with ``records``; then stops it."""
+
+    def __init__(self, service: Service, records: int) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._service = service
+        self._records = records
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        before = self._wait_for(1)
+        begun = time.perf_counter()
+        self._wait_for(self._records)
+        # As if the first records, which were done when it first looked, had taken as long as the others.
+        self.seconds = (time.perf_counter() - begun) * self._records / max(1, self._records - before)
+        self._service.stop()
+
+    def _wait_for(self, records: int) -> int:
+        while (done := self._done()) < records:
+            time.sleep(_LOOK_SECONDS)
+        return done
+
+    def _done(self) -> int:
+        (family,) = self._service.metrics.delivered.collect()
+        return int(family.samples[0].value)
+
+
+def service(records: int, _: int) -> float:
+    """The service as its settings have it: until it is done with all, and so has every acknowledgement."""
+    one = Service(Settings())
+    watch = _Watch(one, records)
+    watch.start()
+    one.run()
+    return watch.seconds
+
+
+def handler_lateness(records: int, partitions: int) -> dict[str, float]:
+    """The same with the handler that notes how late it was called."""
+    return {"seconds": service(records, partitions), **lateness_figures()}
+
+
+CONTESTANTS: Mapping[str, Callable[[int, int], float | dict[str, float]]] = {
+    "bare-with-defaults": bare.with_defaults,
+    "bare": bare.tuned,
+    "bare-relay": bare.relay,
+    "bare-relay-with-origin": bare.relay_with_origin,
+    "bare-posts": bare.posts,
+    "core": core,
+    "service": service,
+    "handler-lateness": handler_lateness,
+}
 
 
 def main() -> None:
     contestant, records, partitions = sys.argv[1:]
-    favour_the_loop()  # as the command line does for the service, and so for both
-    seconds = CONTESTANTS[contestant](int(records), int(partitions))
-    sys.stdout.write(json.dumps({"seconds": seconds}))
+    favour_the_loop()  # as the command line does for the service, and so for all
+    measured = CONTESTANTS[contestant](int(records), int(partitions))
+    sys.stdout.write(json.dumps(measured if isinstance(measured, dict) else {"seconds": measured}))
 
 
 if __name__ == "__main__":
