@@ -35,12 +35,14 @@ def seconds(duration: str) -> int:
     return int(duration.removesuffix("s"))
 
 
-def test_the_service_accepts_what_the_image_and_the_compose_file_set() -> None:
-    given = compose()["delayed-consumer"]["environment"]
+@pytest.mark.parametrize("service", ["delayed-consumer", "orders-to-http"])
+def test_the_service_accepts_what_the_image_and_the_compose_file_set(service: str) -> None:
+    given = compose()[service]["environment"]
     variables = {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for name, value in given.items()}
     in_image = {name: value for one in instructions(stages()["service"], "ENV") for name, value in one.pairs().items()}
     settings = Settings(in_image | variables)
     assert (settings.delay_seconds, settings.http_host) == (60, "0.0.0.0")
+    assert all("unencrypted" in warning for warning in settings.warnings()), "within one machine that is meant"
 
 
 def test_instances_can_be_added_because_none_has_a_name_or_a_port_of_its_own() -> None:
@@ -54,7 +56,7 @@ def test_nothing_is_published_beyond_this_machine() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-@pytest.mark.parametrize("service", ["delayed-consumer", "load"])
+@pytest.mark.parametrize("service", ["delayed-consumer", "load", "orders-to-http", "receiver"])
 def test_a_container_of_ours_gets_no_privileges(service: str) -> None:
     assert compose()[service]["cap_drop"] == ["ALL"]
     assert compose()[service]["security_opt"] == ["no-new-privileges:true"]
