@@ -26,10 +26,11 @@ demo: $(PROJECT) ## messages arriving late on purpose, on an embedded broker; ne
 	@$(BIN)/delayed-consumer demo $(ARGS)
 
 test: lint ## everything: lint, the fast tests, and those on a real Kafka (they need Java and Maven)
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests -m "not cluster"
+	@$(BIN)/python -m pytest tests -m cluster --numprocesses 2 --dist loadfile
 
 test-fast: $(DEV) ## the tests that need no broker; seconds
-	@$(BIN)/python -m pytest tests --ignore=tests/kafka --ignore=tests/contract -m "not kafka"
+	@$(BIN)/python -m pytest tests -m "not cluster"
 
 lint: $(DEV) ## ruff, mypy --strict, and who may import whom
 	@$(BIN)/ruff check .

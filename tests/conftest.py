@@ -14,12 +14,14 @@ from tests.support.topics import Topic
 
 EXISTING_CLUSTER = os.environ.get("KAFKA_BOOTSTRAP_SERVERS_TEST")
 IN_CI = os.environ.get("CI", "").lower() == "true"
-SEED = os.environ.get("DELAYED_CONSUMER_TEST_SEED") or str(random.randrange(10**9))
+# In the environment, because those that run side by side are processes of their own.
+SEED = os.environ.setdefault("DELAYED_CONSUMER_TEST_SEED", str(random.randrange(10**9)))
 
 _KAFKA_FIXTURES = {"kafka", "private_kafka"}
 # The new group protocol leaves these to the brokers: members move faster, and die sooner, than by default.
 _GROUP_TIMES = {"group.consumer.heartbeat.interval.ms": "500", "group.consumer.session.timeout.ms": "6000"}
-_left_out = pytest.StashKey[list[str]]()
+_WITH_CLUSTERS = {"kafka", "contract"}  # directories
+_LEFT_OUT = "left out: "
 
 
 class Kafka:
@@ -100,8 +102,11 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Before -m chooses."""
     for item in items:
-        if _KAFKA_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        on_kafka = bool(_KAFKA_FIXTURES.intersection(getattr(item, "fixturenames", ())))
+        if on_kafka:
             item.add_marker(pytest.mark.kafka)
+        if on_kafka or item.path.parent.name in _WITH_CLUSTERS:
+            item.add_marker(pytest.mark.cluster)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -114,16 +119,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     if IN_CI:
         pytest.fail(f"CI=true, so a test on a real Kafka may not be left out. {reason}", pytrace=False)
-    item.config.stash.setdefault(_left_out, []).append(reason)
-    pytest.skip(reason)
+    pytest.skip(f"{_LEFT_OUT}{reason}")
 
 
 def pytest_report_header() -> str:
     return f"random choices: DELAYED_CONSUMER_TEST_SEED={SEED}"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    left_out = config.stash.get(_left_out, [])
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    left_out = [reason.partition(_LEFT_OUT)[2] for reason in reasons if _LEFT_OUT in reason]
     if left_out:
         terminalreporter.write_line(
             f"{len(left_out)} TESTS ON A REAL KAFKA WERE LEFT OUT: {left_out[0]}", bold=True, yellow=True
