@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
@@ -22,6 +23,11 @@ _KAFKA_FIXTURES = {"kafka", "private_kafka"}
 _GROUP_TIMES = {"group.consumer.heartbeat.interval.ms": "500", "group.consumer.session.timeout.ms": "6000"}
 _WITH_CLUSTERS = {"kafka", "contract"}  # directories
 _LEFT_OUT = "left out: "
+
+
+def pytest_configure() -> None:
+    """A job in the background is started with SIGINT ignored, and so would be whatever the tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Kafka:
