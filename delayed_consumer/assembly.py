@@ -30,6 +30,7 @@ from delayed_consumer.sinks.refusing import RefusingSink
 from delayed_consumer.sinks.relaying import Forwarding, Relaying
 from delayed_consumer.sinks.topic import TopicSink, producer_properties
 from delayed_consumer.sinks.transaction_thread import TransactionThread
+from delayed_consumer.sinks.transaction_writer import TransactionWriter
 from delayed_consumer.sinks.transactional_client import TransactionalClient, transactional_id, transactional_properties
 from delayed_consumer.sinks.transactions import TransactionalSink
 from delayed_consumer.sinks.workers import Rules, Workers
@@ -154,8 +155,10 @@ def _transactional_sink(
     events.transactional_id(id_.name)
     return TransactionalSink(
         TransactionThread(client, clock),
-        Relaying(topic, partitions, settings.sink_topic_timestamp, origins, limits.get(topic)),
-        Forwarding(probe.topics(targets(settings)), origins),
+        TransactionWriter(
+            Relaying(topic, partitions, settings.sink_topic_timestamp, origins, limits.get(topic)),
+            Forwarding(probe.topics(targets(settings)), origins),
+        ),
         policy,
         clock,
         events,

@@ -104,7 +104,7 @@ class AtLeastOnce:
         return self._uncommitted
 
     def give_up(self, partitions: Collection[Partition]) -> None:
-        self._dispatcher.forget(partitions)
+        self._dispatcher.wind_up(partitions)
 
     def forget(self, partitions: Collection[Partition]) -> None:
         for one in partitions:

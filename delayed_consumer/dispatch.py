@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from delayed_consumer.clock import Clock
@@ -52,10 +52,13 @@ class Dispatcher:
         self._handed_over[run] = _HandedOver(delivered_ms, self._clock.steady_ms())
         self._sink.deliver(run, delivered_ms)
 
+    def wind_up(self, partitions: Collection[Partition]) -> None:
+        """These partitions are given up soon: begins only what would else leave something done to be repeated."""
+        self._drop(self._sink.wind_up(partitions))
+
     def forget(self, partitions: Collection[Partition]) -> None:
         """These partitions are given up, and so is what was not begun of them."""
-        for run in self._sink.forget(partitions):
-            del self._handed_over[run]
+        self._drop(self._sink.forget(partitions))
 
     def collect(self) -> list[Progress]:
         """What has come of runs since the last call. Never blocks."""
@@ -65,6 +68,10 @@ class Dispatcher:
 
     def close(self) -> None:
         self._sink.close()
+
+    def _drop(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            del self._handed_over[run]
 
     def _progress(self, outcome: Outcome, steady_ms: float) -> Progress:
         handed_over = self._handed_over[outcome.run]

@@ -135,6 +135,14 @@ def _into_itself(settings: Settings) -> Iterator[str]:
                 f"{name}={target} is one of the topics that are read: "
                 "what is written there would be read again, for ever; name another one"
             )
+    if settings.dead_letter_topic is not None and settings.dead_letter_topic == settings.sink_topic:
+        yield f"DEAD_LETTER_TOPIC={settings.dead_letter_topic} is SINK_TOPIC too; name another one"
+
+
+def _own_retry_topics(settings: Settings) -> Iterator[str]:
+    for topic in settings.retry_topics:
+        if topic in settings.kafka_topics:
+            yield f"KAFKA_TOPICS names {topic}, which RETRY_DELAYS_SECONDS has read anyway; leave it out"
 
 
 def _delays_of_other_topics(settings: Settings) -> Iterator[str]:
@@ -214,6 +222,7 @@ _RULES: Mapping[Rule, Sequence[str]] = {
     _retry_topic_names: ("retry_delays_seconds", "kafka_group_id"),
     _dead_letters: ("on_failure", "on_future_timestamp", "dead_letter_topic"),
     _into_itself: ("sink_topic", "dead_letter_topic", "kafka_topics", "kafka_group_id", "retry_delays_seconds"),
+    _own_retry_topics: ("kafka_topics", "kafka_group_id", "retry_delays_seconds"),
     _delays_of_other_topics: ("delay_seconds_by_topic", "kafka_topics"),
     _credentials_without_sasl: ("kafka_security_protocol", *_CREDENTIALS),
     _sasl_without_mechanism: ("kafka_security_protocol", "kafka_sasl_mechanism"),

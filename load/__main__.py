@@ -14,6 +14,7 @@ from rich.console import Console
 from load.checks import Section, exactly
 from load.cluster import Cluster, NoBrokerError, cluster
 from load.compare import command as comparison
+from load.growth.growth import growth
 from load.ladder import ladder
 from load.limits.catchup import catchup
 from load.limits.commits import commits
@@ -26,6 +27,7 @@ from load.limits.memory import memory
 from load.limits.relay import relay
 from load.measure import measure
 from load.pictures import draw
+from load.profile import missing as profile_missing
 from load.report import show, write_json
 from load.scenarios import SCENARIOS, Scenario
 from load.verdicts import section
@@ -54,7 +56,14 @@ LIMITS: Mapping[str, tuple[str, Callable[[Cluster, argparse.Namespace], Section]
         "ORDERING=key: whether the workers are kept busy",
         lambda where, options: key_ordering(where, options.seed),
     ),
+    "growth": (
+        "CPU and memory as delay, backlog, partitions, records or handler grow",
+        lambda where, options: growth(where, options.out),
+    ),
 }
+
+
+_ALONE = {"growth"}  # it writes some 6 GB, for half an hour
 
 
 def main() -> int:
@@ -114,13 +123,14 @@ def _everything(options: argparse.Namespace) -> list[tuple[str, _Measurement]]:
     return [
         *((scenario.name, partial(_one, scenario, options)) for scenario in scenarios),
         ("ladder", partial(_ladder, high, options)),
-        *((name, partial(_limit, name, options)) for name in LIMITS),
+        *((name, partial(_limit, name, options)) for name in LIMITS if name not in _ALONE),
     ]
 
 
 def _one(scenario: Scenario, options: argparse.Namespace, where: Cluster) -> Section:
-    run = measure(scenario, where, options.sink, options.live)
-    return section(run, draw(run, options.out))
+    picture = options.out / f"{scenario.name}-profile.svg" if options.profile else None
+    run = measure(scenario, where, options.sink, options.live, profile=picture)
+    return section(run, [*draw(run, options.out), *([picture] if picture else [])])
 
 
 def _ladder(scenario: Scenario, options: argparse.Namespace, where: Cluster) -> Section:
@@ -132,7 +142,9 @@ def _limit(name: str, options: argparse.Namespace, where: Cluster) -> Section:
 
 
 def _scenario(options: argparse.Namespace) -> Scenario:
-    """The scenario as the options change it."""
+    """The scenario as the options change it. Raises ValueError if it cannot be."""
+    if options.profile and (reason := profile_missing()) is not None:
+        raise ValueError(reason)
     named = {
         "seconds": options.seconds,
         "rate": options.rate,
@@ -157,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_scenario_options(_command(commands, name, words))
     for name, (words, _) in LIMITS.items():
         _command(commands, name, words)
-    _command(commands, "all", "everything above, in one report")
+    _command(commands, "all", "everything above but growth, in one report")
     comparison.add_options(_command(commands, COMPARE, comparison.WORDS))
     return parser
 
@@ -166,7 +178,7 @@ def _command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, words: str
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=words, description=words)
-    command.set_defaults(sink="log", live=False)
+    command.set_defaults(sink="log", live=False, profile=False)
     command.add_argument("--bootstrap", help="an existing cluster; without it a broker is started")
     command.add_argument("--seed", type=int, default=1, help="of what is random (default 1)")
     command.add_argument("--out", type=Path, default=_OUT, help="directory of the report and the pictures")
@@ -181,6 +193,7 @@ def _add_scenario_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--empty", type=int, help="how many of them stay empty")
     command.add_argument("--size", type=int, help="bytes of a record's value (default 200)")
     command.add_argument("--sink", choices=("log", "topic"), default="log", help="SINK (default log)")
+    command.add_argument("--profile", action="store_true", help="a flame picture of the service, taken by py-spy")
     command.add_argument("--live", action="store_true", help="produce in real time instead of back-dating timestamps")
 
 

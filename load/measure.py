@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from math import nan
+from pathlib import Path
 from typing import Literal
 
 from load.cluster import Cluster
 from load.deliveries import Deliveries, TopicReader
 from load.oracle import Delivered, Key, Verdict, Written, judge
 from load.producer import LiveProducer, TopicWriter, fill, writer_for
+from load.profile import profiled
 from load.progress import Progress, milliseconds, say
 from load.scenarios import Scenario
 from load.service import ServiceProcess, Stopped
@@ -86,8 +88,9 @@ def measure(
     sink: SinkName = "log",
     live: bool = False,
     environment: Mapping[str, str] | None = None,
+    profile: Path | None = None,
 ) -> Measurement:
-    """Runs the service through ``scenario``.
+    """Runs the service through ``scenario``; ``profile`` is a flame picture to make of it.
 
     Raises:
         RuntimeError: the service ended by itself, or the topic could not be filled.
@@ -108,7 +111,8 @@ def measure(
         service.wait_ready()
         result.ready_ms = time.time() * 1000
         generator = _start_live(writer, scenario, result) if live else None
-        _watch(service, deliveries, result)
+        with profiled(service.pid, profile) if profile is not None else nullcontext():
+            _watch(service, deliveries, result)
         _collect(service, cluster, result)
     if generator is not None:
         _join(generator, result)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -27,12 +28,21 @@ def end_offsets(bootstrap: str, topic: str, partitions: int) -> list[int]:
     """The end of the log of each partition."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "end-offsets", "log_level": ERRORS_ONLY})
     try:
-        return [
-            consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_TIMEOUT_SECONDS)[1]
-            for number in range(partitions)
-        ]
+        return [_end_offset(consumer, TopicPartition(topic, number)) for number in range(partitions)]
     finally:
         consumer.close()
+
+
+def _end_offset(consumer: Consumer, partition: TopicPartition) -> int:
+    """Of a partition that may be so new that its leader does not know it yet."""
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while True:
+        try:
+            return consumer.get_watermark_offsets(partition, timeout=_TIMEOUT_SECONDS)[1]
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def log_bytes(data_directory: Path, topic: str) -> int:

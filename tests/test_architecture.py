@@ -20,7 +20,7 @@ CLIENT_OWNERS = {
     "sinks/forward.py",
     "sinks/relaying.py",
     "sinks/transactional_client.py",
-    "sinks/transactions.py",
+    "sinks/transaction_writer.py",
     "dead_letters/reading.py",
     "dead_letters/outbox.py",
     "demo/cluster.py",

@@ -406,12 +406,20 @@ def test_topics_are_consumed_by_name_or_by_regular_expression() -> None:
         ({"ON_FUTURE_TIMESTAMP": "dead-letter"}, "ON_FUTURE_TIMESTAMP=dead-letter needs DEAD_LETTER_TOPIC"),
         ({"ON_FAILURE": "dead-letter", "DEAD_LETTER_TOPIC": "orders"}, "DEAD_LETTER_TOPIC=orders is one of the topics"),
         (
+            {"SINK": "topic", "SINK_TOPIC": "late", "ON_FAILURE": "dead-letter", "DEAD_LETTER_TOPIC": "late"},
+            "DEAD_LETTER_TOPIC=late is SINK_TOPIC too",
+        ),
+        (
             {"ON_FAILURE": "dead-letter", "DEAD_LETTER_TOPIC": "dead", "KAFKA_TOPICS": "orders,^d"},
             "DEAD_LETTER_TOPIC=dead is one of the topics that are read",
         ),
         (
             {"SINK": "topic", "SINK_TOPIC": "g.retry.2", "KAFKA_GROUP_ID": "g", "RETRY_DELAYS_SECONDS": "1,2"},
             "SINK_TOPIC=g.retry.2 is one of the topics that are read",
+        ),
+        (
+            {"KAFKA_TOPICS": "orders,g.retry.1", "KAFKA_GROUP_ID": "g", "RETRY_DELAYS_SECONDS": "1"},
+            "KAFKA_TOPICS names g.retry.1, which RETRY_DELAYS_SECONDS has read anyway",
         ),
         (
             {"KAFKA_GROUP_ID": "our group", "RETRY_DELAYS_SECONDS": "60"},

@@ -52,6 +52,12 @@ class Sink(Protocol):
     def outcomes(self) -> list[Outcome]:
         """What has come of runs since the last call."""
 
+    def wind_up(self, partitions: Collection[Partition]) -> list[Run]:
+        """These partitions are given up soon: as `forget`, but what lies before something that was begun is delivered.
+
+        Or that would be delivered again by whoever goes on at the first record that is not done.
+        """
+
     def forget(self, partitions: Collection[Partition]) -> list[Run]:
         """These partitions are given up: begins nothing more of them.
 

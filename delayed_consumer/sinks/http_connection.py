@@ -6,6 +6,7 @@ import math
 import socket
 import ssl
 from contextlib import suppress
+from http.client import HTTPResponse
 from typing import Any
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry, Timeout
@@ -72,7 +73,22 @@ class TimedTlsSocket(TimedSocket, ssl.SSLSocket):
     """The same, encrypted; made by a context, and so is its handshake."""
 
 
+class _FinalAnswer(HTTPResponse):
+    """Passes over interim answers such as 102 and 103, of which the library knows only 100.
+
+    Taken for the answer, one would leave the real one in the connection, as that to the next record.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 <= self.status < 200:
+            self.headers = None  # type: ignore[assignment]  # or it would not begin again
+            super().begin()
+
+
 class _Connection(HTTPConnection):
+    response_class = _FinalAnswer
+
     def __init__(self, *arguments: Any, deadline: tuple[Clock, float], **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.deadline = Deadline(*deadline)

@@ -58,6 +58,12 @@ class Flight:
         if self._failed is None:
             self._failed = (index, reason)
 
+    @property
+    def furthest_offset(self) -> int:
+        """Of the last record that is done; -1: none is."""
+        index = self._done.rfind(1)
+        return -1 if index < 0 else self.run.offsets[index]
+
     def outcome(self) -> Outcome | None:
         """What is new since the last call."""
         first = self._done.find(0, self._prefix)
@@ -90,6 +96,12 @@ def split(spans: Iterable[Span], count: int) -> tuple[list[Span], list[Span]]:
             rest.append(Span(flight, indices[max(0, count) :]))
         count -= len(indices)
     return first, rest
+
+
+def split_behind(spans: Iterable[Span], offset: int) -> tuple[list[Span], list[Span]]:
+    """The records of one lane up to ``offset``, and those behind it."""
+    spans = list(spans)
+    return split(spans, sum(flight.run.offsets[index] <= offset for flight, indices in spans for index in indices))
 
 
 class Lane:
@@ -127,11 +139,13 @@ class Lane:
         self.attempts = self.attempts[1:]
         return flight, indices[0]
 
-    def drop_pending(self) -> list[Span]:
-        dropped = list(self.pending)
-        self.pending.clear()
-        self.attempts = []
-        self.again_ms = 0.0
+    def drop_behind(self, offset: int) -> list[Span]:
+        """Returns what was pending behind ``offset``."""
+        kept, dropped = split_behind(self.pending, offset)
+        self.pending = deque(kept)
+        if not kept:
+            self.attempts = []
+            self.again_ms = 0.0
         return dropped
 
 
@@ -158,7 +172,8 @@ class Turn:
         over: the worker has left it.
         left_behind: its worker is replaced, and ends when the call does.
         marked: how many records the loop has marked as done.
-        kept: how many may still be done; None: all.
+        kept: how many may be done in all, this turn or later; None: as many as there are.
+        forgotten: what its call comes to matters only where it is done.
         watched: how many were done when the loop first saw the present call, and when that was.
     """
 
@@ -175,6 +190,7 @@ class Turn:
         self.halted = False
         self.left_behind = False
         self.kept: int | None = None
+        self.forgotten = False
         self.marked = 0
         self.since_ms = 0.0
         self.watched = (-1, 0.0)
@@ -264,6 +280,22 @@ class Turn:
         return changed
 
     def rest(self) -> list[Span]:
-        """What is not marked."""
+        """What is not marked, of that which is kept."""
         rest = [Span(flight, indices) for flight, indices in self.spans[self._span :]]
-        return split(rest, self._index)[1]
+        unmarked = split(rest, self._index)[1]
+        return unmarked if self.kept is None else split(unmarked, self.kept - self.marked)[0]
+
+    def begun(self) -> list[Span]:
+        """What is begun and not marked."""
+        return split(self.rest(), len(self.begun_ms) - self.marked)[0]
+
+    def keep(self, offset: int) -> list[Span]:
+        """Begins nothing more. What is not begun and lies up to ``offset`` is left for another turn.
+
+        Returns what lies behind it.
+        """
+        self.halted = True
+        begun = len(self.begun_ms)
+        kept, dropped = split_behind(split(self.rest(), begun - self.marked)[1], offset)
+        self.kept = begun + sum(len(indices) for _, indices in kept)
+        return dropped

@@ -75,6 +75,9 @@ class LogSink:
             self._lines = None
         return ended
 
+    def wind_up(self, partitions: Collection[Partition]) -> list[Run]:
+        return self.forget(partitions)  # in order: nothing lies before what was begun
+
     def forget(self, partitions: Collection[Partition]) -> list[Run]:
         dropped = [run for run, _ in self._waiting if run.partition in partitions]
         self._waiting = deque(one for one in self._waiting if one[0].partition not in partitions)

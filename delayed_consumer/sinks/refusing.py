@@ -38,6 +38,9 @@ class RefusingSink:
         ended, self._ended = self._ended, []
         return [*ended, *outcomes]
 
+    def wind_up(self, partitions: Collection[Partition]) -> list[Run]:
+        return self._sink.wind_up(partitions)
+
     def forget(self, partitions: Collection[Partition]) -> list[Run]:
         return self._sink.forget(partitions)
 

@@ -110,6 +110,9 @@ class TopicSink:
             self._relays = deque(relay for relay in self._relays if relay not in told)
         return [relay.outcome() for relay in ended]
 
+    def wind_up(self, partitions: Collection[Partition]) -> list[Run]:
+        return self.forget(partitions)  # in order: nothing lies before what was begun
+
     def forget(self, partitions: Collection[Partition]) -> list[Run]:
         dropped = [relay for relay in self._relays if relay.run.partition in partitions and not relay.produced]
         self._relays = deque(relay for relay in self._relays if relay not in dropped)

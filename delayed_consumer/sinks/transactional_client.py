@@ -27,8 +27,21 @@ TRANSACTION_TIMEOUT_MS = 15_000
 # first, with an outcome that is unknown, and not find that they did, which looks as if another producer had our id.
 OUR_SHARE = 1 / 3
 INIT_SECONDS = 5.0
+_LARGEST_MESSAGE_BYTES = 1_000_000_000  # the client's own limit
 
 _FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
+# Said of a record or a topic, so the client has not sent the commit.
+_NOT_SENT = {
+    KafkaError._INCONSISTENT,
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+}
 _DENIED = {
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -67,19 +80,18 @@ def transactional_properties(
 ) -> dict[str, str | int | float | bool]:
     """As a relay's, with a transactional id.
 
-    Of ``limits_bytes``, of all topics that are written to, the largest is that of a record, the smallest that of a
-    batch, which would be refused whole.
+    ``limits_bytes``: of all topics that are written to. The smallest is that of a batch, which would be refused whole;
+    a record is refused by none of them, as an operator may raise the limit of a dead-letter topic while we run.
     """
     relay = producer_properties({}, min(limits_bytes, default=None))
     del relay["message.timeout.ms"]  # not longer than the transaction's, which librdkafka sees to
-    if limits_bytes:
-        relay["message.max.bytes"] = max(1_000, *limits_bytes)
     tuned: dict[str, str | int | float | bool] = {
         # A transaction that follows another one at once is told to try again: with the default of 100 ms there are 11
         # of them a second, so there are 100 and more.
         "retry.backoff.ms": 1,
         "retry.backoff.max.ms": 10,
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        "message.max.bytes": _LARGEST_MESSAGE_BYTES,
         "topic.metadata.propagation.max.ms": 2_000,  # that a topic is not there is said within a transaction's time
     }
     given = {**relay, **tuned, **client}
@@ -112,6 +124,7 @@ class Transaction:
         refused: what was not taken of them, by the client or by a broker, by a name of the writer's. With one of these
             the transaction is aborted.
         reason: why it was not committed.
+        topic_denied: that it is for the lack of a right to one of the topics; the brokers do not say to which.
     """
 
     offsets: Mapping[Partition, int]
@@ -119,6 +132,7 @@ class Transaction:
     refused: list[tuple[Any, Exception]] = field(default_factory=list)
     result: Result | None = None
     reason: str = ""
+    topic_denied: Exception | None = None
 
 
 class TransactionalClient:
@@ -197,12 +211,11 @@ class TransactionalClient:
                 producer.poll(0)  # else what the purged records carry would be leaked
 
     def _commit(self, producer: Producer, transaction: Transaction) -> None:
-        """Raises KafkaException when it was not sent: a broker has refused a record. Whatever another error says, the
-        commit may be on its way."""
+        """Raises KafkaException when it was not sent. Whatever another error says, the commit may be on its way."""
         try:
             producer.commit_transaction(self._left_seconds())
         except KafkaException as error:
-            if error.args[0].code() == KafkaError._INCONSISTENT:
+            if error.args[0].code() in _NOT_SENT:
                 raise
             transaction.result, transaction.reason = Result.UNKNOWN, error.args[0].str()
             self._lose(error.args[0], self._is_late())
@@ -220,7 +233,11 @@ class TransactionalClient:
         stays open is aborted when the producer is made again, before the next transaction begins."""
         transaction.result = Result.ABORTED
         transaction.reason = str(transaction.refused[0][1]) if error is None else error.str()
-        if error is not None and (error.fatal() or error.code() in _FENCED):
+        if error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            transaction.topic_denied = KafkaException(error)
+        # After a call that was given up, the same call of a later transaction may never return (librdkafka 2.16).
+        given_up = self._disturbed or (error is not None and error.code() == KafkaError._TIMED_OUT)
+        if error is not None and (given_up or error.fatal() or error.code() in _FENCED):
             self._lose(error, self._is_late())
             return
         try:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
+from itertools import islice
 from typing import Protocol
-
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from delayed_consumer.clock import Clock
 from delayed_consumer.core.engine import InFlightLimit
@@ -16,8 +14,10 @@ from delayed_consumer.errors import UnreachableError
 from delayed_consumer.events import Events
 from delayed_consumer.failures import Failure, FailurePolicy, Fate, Forward, Kind, Stop
 from delayed_consumer.sinks import Outcome
-from delayed_consumer.sinks.relaying import Forwarding, Relaying, Report, failure_of, reason_of
+from delayed_consumer.sinks.relayed_run import Part, RelayedRun
+from delayed_consumer.sinks.relaying import failure_of, reason_of
 from delayed_consumer.sinks.transaction_thread import TransactionThread
+from delayed_consumer.sinks.transaction_writer import TransactionWriter
 from delayed_consumer.sinks.transactional_client import Result, Transaction
 
 # A transaction costs some 5 round trips whatever is in it. In catch-up this many records, a fifth of a second, make
@@ -28,24 +28,6 @@ ASK_AGAIN_MS = 1_000.0
 ASK_TIMEOUT_S = 1.0  # the loop stands meanwhile
 FORWARD_AGAIN_MS = 1_000.0  # then ever more seldom
 FORWARD_SELDOM_MS = 60_000.0
-
-# What ends a record's delivery and is not its fault: the next transaction may take it.
-_NOT_ITS_FAULT = {
-    KafkaError._PURGE_QUEUE,
-    KafkaError._PURGE_INFLIGHT,
-    KafkaError._STATE,
-    KafkaError._TIMED_OUT,
-    KafkaError._MSG_TIMED_OUT,
-    KafkaError._TRANSPORT,
-    KafkaError._FATAL,
-    KafkaError._FENCED,
-    KafkaError._INCONSISTENT,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.INVALID_TXN_STATE,
-    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
-    KafkaError.UNKNOWN_PRODUCER_ID,
-    KafkaError.INVALID_PRODUCER_ID_MAPPING,
-}
 
 
 class Group(Protocol):
@@ -61,66 +43,6 @@ class Group(Protocol):
         """A transaction has committed these offsets, or none and why."""
 
 
-class _Relay:
-    """One run: its first ``done`` records are committed, those up to ``sent`` are in the open transaction.
-
-    ``failed``: the records that cannot be relayed, by index, and what becomes of each. ``stuck``: those of them that
-    were not taken where they were to be forwarded.
-    """
-
-    def __init__(self, run: Run, delivered_ms: float) -> None:
-        self.run = run
-        self.delivered_ms = delivered_ms
-        self.done = 0
-        self.sent = 0
-        self.given_up = False
-        self.failed: dict[int, tuple[Failure, Fate]] = {}
-        self.stuck: set[int] = set()
-
-    @property
-    def in_transaction(self) -> bool:
-        return self.sent > self.done
-
-    @property
-    def next_offset(self) -> int:
-        """Of the first record that is not sent."""
-        return self.run.next_offset if self.sent == len(self.run) else self.run.offsets[self.sent]
-
-    @property
-    def stop(self) -> str | None:
-        """Why the service must stop at the first record that is not sent."""
-        failure, fate = self.failed.get(self.sent, (None, None))
-        return failure.reason if failure is not None and isinstance(fate, Stop) and not self.given_up else None
-
-    @property
-    def ended(self) -> bool:
-        """By what is committed."""
-        return self.done == len(self.run) or self.given_up or self.stop is not None
-
-    def next_failed(self, index: int) -> int:
-        """The first record from ``index`` on that cannot be relayed; the run's length: there is none."""
-        return min((one for one in self.failed if one >= index), default=len(self.run))
-
-    def end_of_part(self, may_try_stuck: bool) -> int:
-        """Up to where the next transaction may go: what is before a record that has to wait goes without it."""
-        stops = (index for index, (_, fate) in self.failed.items() if isinstance(fate, Stop))
-        stuck = (index for index in self.stuck if index > self.sent or (index == self.sent and not may_try_stuck))
-        return min((*stops, *stuck), default=len(self.run))
-
-    def committed_below(self, offset: int | None) -> int:
-        """How many of the records that were sent the group has committed, by the offset that the brokers tell."""
-        return max(self.done, min(self.sent, bisect_left(self.run.offsets, offset or 0)))
-
-    def advance(self, done: int) -> list[int]:
-        """The transaction has ended with ``done`` records committed. Returns which of the new ones were diverted."""
-        diverted = [index for index in self.failed if self.done <= index < done]
-        self.done = self.sent = done
-        return diverted
-
-
-_Part = tuple[_Relay, int, int]  # from one index up to another
-
-
 class TransactionalSink:
     """What falls due while one transaction is on its way shares the next."""
 
@@ -129,8 +51,7 @@ class TransactionalSink:
     def __init__(
         self,
         thread: TransactionThread,
-        relaying: Relaying,
-        forwarding: Forwarding,
+        writer: TransactionWriter,
         policy: FailurePolicy,
         clock: Clock,
         events: Events,
@@ -139,14 +60,13 @@ class TransactionalSink:
         """``passing_interval_ms``: how often offsets behind which there is nothing to deliver have a transaction of
         their own."""
         self._thread = thread
-        self._relaying = relaying
-        self._forwarding = forwarding
+        self._writer = writer
         self._policy = policy
         self._clock = clock
         self._events = events
         self._passing_interval_ms = passing_interval_ms
         self._group: Group
-        self._relays: list[_Relay] = []
+        self._relays: list[RelayedRun] = []
         self._transaction: Transaction | None = None  # on its way, or of unknown outcome
         self._ended: list[Outcome] = []
         self._passed: dict[Partition, int] = {}
@@ -171,7 +91,7 @@ class TransactionalSink:
         self._passed |= {one: offset for one, offset in offsets if offset > self._committed.get(one, -1)}
 
     def deliver(self, run: Run, delivered_ms: float) -> None:
-        relay = _Relay(run, delivered_ms)
+        relay = RelayedRun(run, delivered_ms)
         if run.refused is not None:
             self._fail(relay, 0, Failure(run.refused, Kind.MESSAGE, attempts=0))
         self._relays.append(relay)
@@ -193,6 +113,9 @@ class TransactionalSink:
                 self._begin()
         outcomes, self._ended = self._ended, []
         return outcomes
+
+    def wind_up(self, partitions: Collection[Partition]) -> list[Run]:
+        return self.forget(partitions)  # in order: nothing lies before what was begun
 
     def forget(self, partitions: Collection[Partition]) -> list[Run]:
         for one in partitions:
@@ -224,12 +147,12 @@ class TransactionalSink:
             return
         offsets = self._passed | {relay.run.partition: relay.next_offset for relay, _, _ in parts}
         self._passing_ms = self._clock.steady_ms() + self._passing_interval_ms
-        self._transaction = Transaction(offsets, partial(self._write, parts))
+        self._transaction = Transaction(offsets, partial(self._writer.write, parts, self._careful))
         self._thread.begin(self._transaction, membership)
 
-    def _parts(self) -> list[_Part]:
+    def _parts(self) -> list[Part]:
         """What goes into the next transaction, in order; nothing behind a record that has to wait in its partition."""
-        parts: list[_Part] = []
+        parts: list[Part] = []
         waiting: set[Partition] = set()
         room = self._most_records
         for relay in self._relays:
@@ -243,43 +166,9 @@ class TransactionalSink:
                 break
         return parts
 
-    def _may_try(self, relay: _Relay) -> bool:
+    def _may_try(self, relay: RelayedRun) -> bool:
         again_ms, _ = self._blocked.get(relay.run.partition, (0.0, 0.0))
         return self._clock.steady_ms() >= again_ms
-
-    # On the transactions' thread
-
-    def _write(self, parts: Iterable[_Part], producer: Producer, transaction: Transaction) -> None:
-        """Up to the first record that is not taken: with that the transaction is aborted, and the next one knows."""
-        for relay, first, end in parts:
-            report = partial(self._report, transaction, relay) if self._careful else None
-            while first < end and not transaction.refused:
-                first, error = self._write_some(producer, relay, first, end, report)
-                if error is not None:
-                    _raise_unless_refused(error)
-                    transaction.refused.append(((relay, first), error))
-
-    def _write_some(
-        self, producer: Producer, relay: _Relay, first: int, end: int, report: Report | None
-    ) -> tuple[int, Exception | None]:
-        """The record at ``first`` if it has failed, else those up to the next that has."""
-        if first not in relay.failed:
-            end = min(end, relay.next_failed(first))
-            return self._relaying.produce(producer, relay.run, first, end, relay.delivered_ms, report)
-        failure, fate = relay.failed[first]
-        if isinstance(fate, Forward):
-            try:
-                own = partial(report, first) if report is not None else None
-                self._forwarding.produce(producer, relay.run, first, failure, fate.topic, own)
-            except (BufferError, KafkaException, ValueError) as error:
-                return first, error
-        return first + 1, None
-
-    def _report(
-        self, transaction: Transaction, relay: _Relay, index: int, error: KafkaError | None, _: Message
-    ) -> None:
-        if error is not None and error.code() not in _NOT_ITS_FAULT:
-            transaction.refused.append(((relay, index), KafkaException(error)))
 
     # A transaction ends
 
@@ -313,7 +202,7 @@ class TransactionalSink:
         done = {relay: relay.committed_below(committed.get(relay.run.partition)) for relay in unsure}
         self._settle(done, {one: offset for one, offset in committed.items() if offset is not None}, None)
 
-    def _settle(self, done: Mapping[_Relay, int], offsets: Mapping[Partition, int], error: str | None) -> None:
+    def _settle(self, done: Mapping[RelayedRun, int], offsets: Mapping[Partition, int], error: str | None) -> None:
         """No transaction is open any more. ``done``: how many records are committed, of relays that have new ones.
 
         A record is delivered when those who read committed records can see it.
@@ -328,7 +217,7 @@ class TransactionalSink:
         if offsets or error is not None:
             self._group.transaction_ended(offsets, error)
 
-    def _advance(self, relay: _Relay, done: int, now_ms: float) -> None:
+    def _advance(self, relay: RelayedRun, done: int, now_ms: float) -> None:
         before = relay.done
         diverted = relay.advance(done)
         for index in diverted:
@@ -342,6 +231,8 @@ class TransactionalSink:
 
     def _judge(self, transaction: Transaction) -> bool:
         """What becomes of the records that were refused. False: there were none, it was something else."""
+        if transaction.topic_denied is not None:
+            transaction.refused += self._suspects(transaction.topic_denied)
         order = {relay: number for number, relay in enumerate(self._relays)}
         refused = [one for one in transaction.refused if not one[0][0].given_up]
         for (relay, index), error in sorted(refused, key=lambda one: (order[one[0][0]], one[0][1])):
@@ -352,18 +243,26 @@ class TransactionalSink:
                 break  # the others are behind it
         return bool(refused)
 
+    def _suspects(self, denied: Exception) -> list[tuple[tuple[RelayedRun, int], Exception]]:
+        """What was written to a topic to which we have no right: what was forwarded, if there is any. If it was the
+        target after all, the next transaction, which goes without that, is denied too."""
+        sent = [(relay, index) for relay in self._relays for index in range(relay.done, relay.sent)]
+        forwarded = [(relay, index) for relay, index in sent if relay.is_forwarded(index)]
+        relayed = ((relay, index) for relay, index in sent if index not in relay.failed)
+        return [(one, denied) for one in forwarded or islice(relayed, 1)]
+
     def _try_less(self, again_ms: float) -> None:
         """Perhaps there was too much in it for its time, or for the client's queue."""
         self._most_records = max(1, self._most_records // 4)
         self._again_ms = self._clock.steady_ms() + again_ms
 
-    def _fail(self, relay: _Relay, index: int, failure: Failure) -> Fate:
+    def _fail(self, relay: RelayedRun, index: int, failure: Failure) -> Fate:
         fate = self._policy.fate(relay.run, failure)
         relay.failed[index] = failure, fate
         self._events.failed(relay.run, index, failure, fate)
         return fate
 
-    def _block(self, relay: _Relay, index: int, to: Forward, reason: str) -> None:
+    def _block(self, relay: RelayedRun, index: int, to: Forward, reason: str) -> None:
         partition, steady_ms = relay.run.partition, self._clock.steady_ms()
         _, wait_ms = self._blocked.get(partition, (0.0, FORWARD_AGAIN_MS / 2))
         wait_ms = min(2 * wait_ms, FORWARD_SELDOM_MS)
@@ -371,17 +270,9 @@ class TransactionalSink:
         relay.stuck.add(index)
         self._events.cannot_forward(relay.run, index, to.topic, reason, steady_ms)
 
-    def _say_diverted(self, relay: _Relay, index: int) -> None:
+    def _say_diverted(self, relay: RelayedRun, index: int) -> None:
         _, fate = relay.failed[index]
         if isinstance(fate, Forward):
             self._events.forwarded(relay.run, index, fate)
         else:
             self._events.skipped(relay.run, index)
-
-
-def _raise_unless_refused(error: Exception) -> None:
-    """What has nothing to do with the record: there is no room, or the transaction has failed already."""
-    if isinstance(error, BufferError):
-        raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from error
-    if isinstance(error, KafkaException) and error.args[0].code() in _NOT_ITS_FAULT:
-        raise error

@@ -27,6 +27,7 @@ BACK_OFF_MS = 100.0  # before the second attempt, doubling with each, by chance 
 LONGEST_BACK_OFF_MS = 10_000.0
 FAIR_TURN_MS = 50.0  # how long a lane keeps its worker while others wait for one
 BLOCKED_MS = 10_000.0  # an event loop that is silent for that long is not just late
+NOWHERE = -1  # before every offset
 MOST_LEFT_BEHIND = 100  # calls that were given up and have not ended; each may keep a thread
 
 
@@ -94,6 +95,7 @@ class Workers:
         self._working: dict[Turn, None] = {}
         self._waiting: list[tuple[float, int, Lane]] = []  # a heap of those that wait for their next attempt
         self._order = count()
+        self._furthest_ended: dict[Partition, int] = {}  # the last offset that is done of runs that have ended
         self._answered_ms = clock.steady_ms()
 
     @property
@@ -117,17 +119,60 @@ class Workers:
         outcomes = [outcome for flight in changed if (outcome := flight.outcome()) is not None]
         for outcome in outcomes:
             if not outcome.goes_on:
-                del self._flights[outcome.run]
+                self._ended(self._flights.pop(outcome.run))
         return outcomes
+
+    def wind_up(self, partitions: Collection[Partition]) -> list[Run]:
+        self._collect()
+        lanes = self._lanes_of(partitions)
+        turns = [lane.turn for lane in lanes if lane.turn is not None]
+        for turn in turns:
+            turn.halted = True  # all of them first: what is begun of one says what is left to begin of another
+        furthest = {one: self._furthest_offset(one, turns) for one in partitions}
+        for lane in lanes:
+            self._give_up_behind(lane, furthest[lane.partition])
+        return self._untouched(partitions)
 
     def forget(self, partitions: Collection[Partition]) -> list[Run]:
         """A record that is being handled may end, and the list that a batch handler has as a whole."""
         self._collect()
-        for lane in [lane for lane in self._lanes.values() if lane.partition in partitions]:
+        for lane in self._lanes_of(partitions):
             if lane.turn is not None:
-                self._drop(self._begin_nothing_more(lane.turn))
-            self._drop(lane.drop_pending())
-            self._close_if_idle(lane)
+                lane.turn.forgotten = True
+            self._give_up_behind(lane, NOWHERE)
+        for one in partitions:
+            self._furthest_ended.pop(one, None)
+        return self._untouched(partitions)
+
+    def close(self) -> None:
+        for lane in self._lanes.values():
+            if lane.turn is not None:
+                lane.turn.halted = True
+        self._crew.close()
+
+    # Partitions that are given up
+
+    def _lanes_of(self, partitions: Collection[Partition]) -> list[Lane]:
+        return [lane for lane in self._lanes.values() if lane.partition in partitions]
+
+    def _give_up_behind(self, lane: Lane, offset: int) -> None:
+        """Of what is not begun of the lane."""
+        if lane.turn is not None:
+            self._drop(lane.turn.keep(offset))
+            for flight, _ in lane.turn.begun():
+                flight.touched = True
+        self._drop(lane.drop_behind(offset))
+        self._close_if_idle(lane)
+
+    def _furthest_offset(self, partition: Partition, turns: Iterable[Turn]) -> int:
+        """Of the last record that is done, or that one of these turns has begun."""
+        done = [one.furthest_offset for one in self._flights.values() if one.run.partition == partition]
+        begun = [turn.begun()[-1:] for turn in turns if turn.lane.partition == partition and not turn.forgotten]
+        last = [flight.run.offsets[indices[-1]] for spans in begun for flight, indices in spans]
+        return max(self._furthest_ended.get(partition, NOWHERE), *done, *last, NOWHERE)
+
+    def _untouched(self, partitions: Collection[Partition]) -> list[Run]:
+        """The runs of which nothing was begun, and nothing will be."""
         untouched = [
             one for one in self._flights.values() if one.run.partition in partitions and not (one.touched or one.left)
         ]
@@ -135,12 +180,6 @@ class Workers:
             del self._flights[flight.run]
             self._changed.pop(flight, None)
         return [flight.run for flight in untouched]
-
-    def close(self) -> None:
-        for lane in self._lanes.values():
-            if lane.turn is not None:
-                lane.turn.halted = True
-        self._crew.close()
 
     # What the workers have done
 
@@ -214,16 +253,21 @@ class Workers:
         lane = turn.lane
         lane.turn = None
         self._working.pop(turn, None)
-        rest = turn.rest()
-        if turn.kept is None:
-            lane.attempts = lane.attempts[turn.marked :]
-            lane.pending.extendleft(reversed(rest))
-            if error is not None:
-                self._failed(lane, error, begun_ms or [self._clock.now_ms()])
+        if turn.forgotten:
+            self._drop(turn.rest())
         else:
-            self._drop(split(rest, turn.kept - turn.marked)[0])
+            self._take_over(lane, turn)
+            if error is not None and lane.pending:
+                self._failed(lane, error, begun_ms or [self._clock.now_ms()])
         self._go_on(lane)
         self._close_if_idle(lane)
+
+    def _take_over(self, lane: Lane, turn: Turn) -> None:
+        """What the turn has left is pending again. In a lane that winds up, only what lies before something done."""
+        lane.attempts = lane.attempts[turn.marked :]
+        lane.pending.extendleft(reversed(turn.rest()))
+        if turn.kept is not None:
+            self._drop(lane.drop_behind(self._furthest_offset(lane.partition, self._working)))
 
     # What failed
 
@@ -275,16 +319,9 @@ class Workers:
         if lane.turn is None and not lane.pending and not lane.stopped:
             self._lanes.pop(lane.key, None)
 
-    def _begin_nothing_more(self, turn: Turn) -> list[Span]:
-        """Returns what was not begun of it and never will be."""
-        turn.halted = True
-        if turn.kept is not None:
-            return []
-        turn.kept = len(turn.begun_ms)
-        begun, dropped = split(turn.rest(), turn.kept - turn.marked)
-        for flight, _ in begun:
-            flight.touched = True
-        return dropped
+    def _ended(self, flight: Flight) -> None:
+        one, offset = flight.run.partition, flight.furthest_offset
+        self._furthest_ended[one] = max(offset, self._furthest_ended.get(one, NOWHERE))
 
     def _drop(self, spans: Iterable[Span]) -> None:
         for flight, indices in spans:

@@ -20,7 +20,7 @@ _PACKAGE = "load.compare.contenders"
 _JVM_START_SECONDS = 4.0
 
 BARE = "bare"
-SERVICES = ("service-log", "service-python")
+SERVICE_LOG, SERVICE_PYTHON = SERVICES = ("service-log", "service-python")
 BY_DEFAULT = (*SERVICES, "aiokafka", "java", "spring", "naive-pause", "sleeping", "postgres", BARE)
 
 
@@ -29,7 +29,7 @@ def _service() -> Sequence[str]:
 
 
 @contextmanager
-def _as_it_is(_: Log, __: int) -> Iterator[tuple[None, Mapping[str, str]]]:
+def _as_it_is(_: Log) -> Iterator[tuple[None, Mapping[str, str]]]:
     yield None, {}
 
 
@@ -44,16 +44,16 @@ class Contender:
     waits: bool = True  # else it knows no delay, and takes part in catch-up alone
     missing: Callable[[], str | None] = lambda: None
     """Why it cannot run here, or None."""
-    prepared: Callable[[Log, int], _Prepared] = _as_it_is
-    """Makes ready for a run with a delay in ms; yields the port it reads from (None: Kafka's) and further settings."""
+    prepared: Callable[[Log], _Prepared] = _as_it_is
+    """Makes ready for a run, before its clock starts; yields the port it reads from (None: Kafka's) and settings."""
 
 
 def contenders(queue: postgres_server.PostgresQueue) -> dict[str, Contender]:
     """All there are, by name, in the order of the report."""
     handler = {"SINK": "python", "SINK_HANDLER": f"{_PACKAGE}.handler:take"}
     everyone = [
-        Contender("service-log", "this service, SINK=log", _service, {"SINK": "log"}, "log"),
-        Contender("service-python", "this service, SINK=python, a @batch handler", _service, handler),
+        Contender(SERVICE_LOG, "this service, SINK=log", _service, {"SINK": "log"}, "log"),
+        Contender(SERVICE_PYTHON, "this service, SINK=python, a @batch handler", _service, handler),
         Contender(
             "aiokafka",
             "aiokafka, a task for each partition sleeps until due",

@@ -55,10 +55,13 @@ class Log:
         return Schedule(first_due_ms - self.first_timestamp_ms, first_due_ms, from_ms, until_ms)
 
 
-def write_log(cluster: Cluster, case: Case) -> Log:
-    """Fills a new topic: what is measured in the batches that the case names, the tail in larger ones."""
-    topic = create_topic(cluster.bootstrap, "load-compare", case.partitions)
-    first_ms = round(time.time() * 1000) - _DELAY_MS - _DUE_FOR_MS
+def write_log(cluster: Cluster, case: Case, age_ms: int = _DELAY_MS + _DUE_FOR_MS) -> Log:
+    """Fills a new topic: what is measured in the batches that the case names, the tail in larger ones.
+
+    ``age_ms``: how old the first record is when it is written; negative if its timestamp has yet to come.
+    """
+    topic = create_topic(cluster.bootstrap, "load-compare", case.partitions, {"retention.ms": "-1"})
+    first_ms = round(time.time() * 1000) - age_ms
     slots = case.slots()
     written: dict[Key, Written] = {(topic, number): Written() for number in range(case.partitions)}
     for records, batch_records in ((case.records_until_the_end, case.batch_records), (None, _TAIL_BATCH_RECORDS)):

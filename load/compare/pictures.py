@@ -22,6 +22,7 @@ _FLOOR_MS = 0.01  # a logarithmic axis has no 0
 def draw(results: Results, directory: Path) -> list[Path]:
     """Draws what there is data for; returns the files."""
     mpl.use("agg")
+    directory.mkdir(parents=True, exist_ok=True)
     steady = {case: entries for case, entries in results.items() if not case.is_catch_up}
     catch_up = {case: entries for case, entries in results.items() if case.is_catch_up}
     wanted: list[tuple[str, Results, _Drawing]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _USER = "postgres"  # a server refuses to run as root
 _START_SECONDS = 30.0
 _PUT_IN = """
-    INSERT INTO queue SELECT partition, "offset", to_timestamp((timestamp_ms + %s) / 1000.0), value FROM written
+    INSERT INTO queue SELECT partition, "offset", to_timestamp(timestamp_ms / 1000.0), value FROM written
 """
 
 
@@ -31,6 +32,8 @@ def missing() -> str | None:
     """Why the queue cannot run here, or None."""
     if _programs() is None:
         return "no PostgreSQL server is installed (initdb and postgres)"
+    if os.geteuid() == 0 and not _has_user():
+        return f"PostgreSQL refuses to run as root, and there is no user {_USER}"
     if find_spec("psycopg") is None:
         return "the package psycopg is not installed"
     return None
@@ -44,8 +47,8 @@ class PostgresQueue:
         self._in_queue = ""
 
     @contextmanager
-    def filled(self, log: Log, delay_ms: int) -> Iterator[tuple[int, Mapping[str, str]]]:
-        """The queue full of the records of ``log``, due after ``delay_ms``; yields port and setting."""
+    def filled(self, log: Log) -> Iterator[tuple[int, Mapping[str, str]]]:
+        """The queue full of the records of ``log``; yields the port and the contender's setting."""
         import psycopg
 
         self._server = self._server or _Server()
@@ -54,9 +57,9 @@ class PostgresQueue:
                 _write(connection, log)
                 self._in_queue = log.topic
             connection.execute("DROP TABLE IF EXISTS queue")
-            connection.execute('CREATE TABLE queue (partition int, "offset" bigint, due timestamptz, value bytea)')
-            connection.execute(_PUT_IN, (delay_ms,))
-            connection.execute("CREATE INDEX ON queue (due)")
+            connection.execute('CREATE TABLE queue (partition int, "offset" bigint, stamped timestamptz, value bytea)')
+            connection.execute(_PUT_IN)
+            connection.execute("CREATE INDEX ON queue (stamped)")
             connection.execute("ANALYZE queue")
         yield self._server.port, {"COMPARE_POSTGRES": self._server.address}
 
@@ -129,6 +132,14 @@ class _Server:
         tail = (self._directory / "log").read_text(errors="replace")[-2000:]
         self.close()
         raise RuntimeError(f"PostgreSQL did not start:\n{tail}")
+
+
+def _has_user() -> bool:
+    try:
+        pwd.getpwnam(_USER)
+    except KeyError:
+        return False
+    return True
 
 
 def _programs() -> Path | None:

@@ -42,29 +42,24 @@ def run(contender: Contender, log: Log, cluster: Cluster, limit_seconds: float) 
     Raises:
         RuntimeError: it ended by itself.
     """
-    schedule = log.schedule(contender.start_seconds)
-    with (
-        contender.prepared(log, schedule.delay_ms) as (port, further),
-        ContenderProcess(
-            contender.command(),
-            {**_environment(cluster, log, schedule), **contender.settings, **further},
-            contender.output,
-        ) as process,
-    ):
-        begun, ended = _watch(process, log, schedule, limit_seconds)
-        received = received_bytes(process.pid, port or cluster.port)
-        stopped_ms = time.time() * 1000
-        process.stop()
-        return Run(
-            schedule,
-            stopped_ms,
-            begun,
-            ended,
-            received,
-            process.usage.peak_rss_bytes,
-            assignments_ms(process.log()),
-            deliveries(process.output, contender.output, log.topic, log.written, schedule.delay_ms),
-        )
+    with contender.prepared(log) as (port, further):
+        schedule = log.schedule(contender.start_seconds)
+        environment = {**_environment(cluster, log, schedule), **contender.settings, **further}
+        with ContenderProcess(contender.command(), environment, contender.output) as process:
+            begun, ended = _watch(process, log, schedule, limit_seconds)
+            received = received_bytes(process.pid, port or cluster.port)
+            stopped_ms = time.time() * 1000
+            process.stop()
+            return Run(
+                schedule,
+                stopped_ms,
+                begun,
+                ended,
+                received,
+                process.usage.peak_rss_bytes,
+                assignments_ms(process.log()),
+                deliveries(process.output, contender.output, log.topic, log.written, schedule.delay_ms),
+            )
 
 
 def _environment(cluster: Cluster, log: Log, schedule: Schedule) -> dict[str, str]:

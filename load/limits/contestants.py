@@ -47,6 +47,9 @@ class NothingSink:
         ended, self._ended = self._ended, []
         return ended
 
+    def wind_up(self, partitions: Collection[Partition]) -> list[Run]:
+        return self.forget(partitions)
+
     def forget(self, _: Collection[Partition]) -> list[Run]:
         """All that it was handed it is done with."""
         return []

@@ -123,12 +123,15 @@ def test_a_record_of_5_mb_becomes_a_dead_letter_and_is_not_tried_for_ever(
     assert service.metric("failed_total") == 1
 
 
-def test_a_dead_letter_that_is_not_taken_blocks_its_partition_until_it_is(kafka: Kafka, start: ServiceStarter) -> None:
+@pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
+def test_a_dead_letter_that_is_not_taken_blocks_its_partition_until_it_is(
+    kafka: Kafka, start: ServiceStarter, delivery: str
+) -> None:
     topic = create_topic(kafka.bootstrap, partitions=2)
     target, dead_letters = (create_topic(kafka.bootstrap, config=SMALL_TARGET) for _ in range(2))
     at_ms = now_ms()
     topic.produce(Record(at_ms, b"before"), Record(at_ms, LARGE), Record(at_ms, b"behind"), Record(at_ms, LARGE))
-    service = start(topic, **relay_to(target, dead_letters))
+    service = start(topic, **relay_to(target, dead_letters, DELIVERY=delivery))
     said = service.wait_for_event("cannot_forward")
     assert (said["level"], said["topic"], said["partition"], said["offset"]) == ("error", topic.name, 0, 1)
     assert dead_letters.name in said["message"]
@@ -159,13 +162,14 @@ def test_what_blocks_is_not_lost_by_a_restart(kafka: Kafka, start: ServiceStarte
     assert [message.value() for message in read_all(dead_letters, 1)] == [LARGE]
 
 
+@pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
 def test_a_dead_letter_topic_deleted_while_running_blocks_until_it_is_there_again(
-    kafka: Kafka, start: ServiceStarter
+    kafka: Kafka, start: ServiceStarter, delivery: str
 ) -> None:
     topic, target = create_topic(kafka.bootstrap), create_topic(kafka.bootstrap, config=SMALL_TARGET)
     dead_letters = create_topic(kafka.bootstrap)
     topic.produce(Record(now_ms(), LARGE))
-    service = start(topic, **relay_to(target, dead_letters))
+    service = start(topic, **relay_to(target, dead_letters, DELIVERY=delivery))
     wait_for_commit(service, topic, {0: 1})
     dead_letters.delete()
     topic.produce(Record(now_ms(), b"lost?" + LARGE))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Message, Producer
 
 from load.broker import Broker, free_ports
 from tests.conftest import Kafka, ServiceStarter
-from tests.support.proxy import END_TXN, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED, HoldingProxy
+from tests.support.open_transactions import freeze_within_transaction
+from tests.support.proxy import END_TXN, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED, TXN_OFFSET_COMMIT, HoldingProxy
 from tests.support.service import ServiceProcess
 from tests.support.settings import SHORT_SESSION
 from tests.support.topics import Record, Topic, committed, create_topic, now_ms, read_all
@@ -54,6 +56,21 @@ def assert_each_once(topic: Topic, target: Topic) -> None:
     for number in range(topic.partitions):
         offsets = [offset for partition, offset in seen if partition == number]
         assert offsets == sorted(offsets)
+
+
+def uncommitted(target: Topic) -> int:
+    """How many records there are for those who read also what was aborted."""
+    return len(read_all(target, 1_000_000, 1, "read_uncommitted"))
+
+
+@contextmanager
+def proxied_broker() -> Iterator[tuple[HoldingProxy, str]]:
+    """And the address under which all of its clients go through the proxy."""
+    [port] = free_ports(1)
+    bootstrap = f"127.0.0.1:{port}"
+    broker = Broker({"advertised.listeners": f"PLAINTEXT://{bootstrap}"})
+    with HoldingProxy(port, broker.port) as proxy, broker:
+        yield proxy, bootstrap
 
 
 def delivered(*services: ServiceProcess) -> float:
@@ -122,22 +139,39 @@ def test_members_that_join_and_leave_cost_nothing(kafka: Kafka, start: ServiceSt
     wait_until(lambda: committed(topic) == ends(topic))
 
 
-def test_a_frozen_instance_comes_back_to_partitions_that_are_somebody_elses(
-    kafka: Kafka, start: ServiceStarter, dice: random.Random
+def test_an_instance_frozen_within_a_transaction_comes_back_to_partitions_that_are_somebody_elses(
+    kafka: Kafka, start: ServiceStarter
 ) -> None:
-    """It finds out and joins again; what it had in a transaction is visible once, by itself or by the other."""
+    """It finds out and joins again; what it had in its transaction is done by the other, and visible once."""
     topic, target = steady_topic(kafka.bootstrap, 9), create_topic(kafka.bootstrap, PARTITIONS)
     settings = exactly_once(target, **SHORT_SESSION, **SHORT_TRANSACTIONS)
     frozen, other = start(topic, **settings), start(topic, **settings)
     for service in (frozen, other):
-        service.wait_until(lambda: delivered(service) > dice.randint(50, 200))  # noqa: B023
-    frozen.signal(signal.SIGSTOP)
+        service.wait_until(lambda: delivered(service) > 50)  # noqa: B023
+    freeze_within_transaction(frozen, target)
     other.wait_until(lambda: len(other.partitions()) == PARTITIONS)
     before = delivered(other)
     other.wait_until(lambda: delivered(other) > before + 500, what="deliveries of what was the other's")
     frozen.signal(signal.SIGCONT)
     frozen.wait_until(lambda: frozen.partitions(), what="its return to the group")
     assert_each_once(topic, target)
+    assert uncommitted(target) > len(topic.records), "readers of all see what the brokers aborted, too"
+
+
+def test_offsets_that_come_from_a_former_member_are_refused(start: ServiceStarter) -> None:
+    """Its transaction was on its way when its partitions went to another; the brokers know it by its membership."""
+    with proxied_broker() as (proxy, bootstrap):
+        topic, target = steady_topic(bootstrap, 4), create_topic(bootstrap, PARTITIONS)
+        settings = exactly_once(target, KAFKA_CONF_HEARTBEAT_INTERVAL_MS=300, SHUTDOWN_GRACE_SECONDS=0.2)
+        former = start(topic, **settings, KAFKA_CONF_TRANSACTION_TIMEOUT_MS=90_000)
+        former.wait_until(lambda: delivered(former) > 100)
+        proxy.hold_next(TXN_OFFSET_COMMIT)
+        former.wait_until(proxy.held.is_set)
+        other = start(topic, **settings)
+        other.wait_until(lambda: delivered(other) > 100, what="deliveries of what was the other's")
+        proxy.release.set()
+        former.wait_until(lambda: former.metric("commits_total", result="failed") > 0, what="the refusal")
+        assert_each_once(topic, target)
 
 
 def test_an_instance_frozen_for_longer_than_a_transaction_may_take_goes_on(kafka: Kafka, start: ServiceStarter) -> None:
@@ -184,10 +218,7 @@ def test_a_transactional_id_taken_by_another_producer_ends_the_service(kafka: Ka
 
 def test_a_commit_that_arrives_after_its_time_ends_no_later_transaction(start: ServiceStarter) -> None:
     """The brokers refuse it, as the producer that sent it was made again with the same id."""
-    [port] = free_ports(1)
-    bootstrap = f"127.0.0.1:{port}"
-    broker = Broker({"advertised.listeners": f"PLAINTEXT://{bootstrap}"})
-    with HoldingProxy(port, broker.port) as proxy, broker:
+    with proxied_broker() as (proxy, bootstrap):
         topic, target = steady_topic(bootstrap, 6), create_topic(bootstrap, PARTITIONS)
         service = start(topic, **exactly_once(target, **SHORT_TRANSACTIONS))
         service.wait_until(lambda: delivered(service) > 100)
@@ -232,57 +263,3 @@ def test_aborted_records_of_the_source_are_passed_over_until_the_lag_is_0(kafka:
     service.wait_until(lambda: [one for one in service.partitions().values() if one["waiting"] == one["overdue"] == 0])
     values = [message.value() for message in read_all(target, 11, 1)]
     assert values == [b"%d %d" % (number, each) for number in (0, 2) for each in range(5)]
-
-
-SMALL, LARGE = b"s" * 1_000, b"l" * 50_000
-
-
-def topic_with_large_records(kafka: Kafka, large: Collection[int]) -> Topic:
-    topic, at_ms = create_topic(kafka.bootstrap), now_ms() - 60_000
-    topic.produce(*(Record(at_ms + number, LARGE if number in large else SMALL, b"key") for number in range(60)))
-    return topic
-
-
-def test_a_record_too_large_stops_the_service_after_what_is_before_it(kafka: Kafka, start: ServiceStarter) -> None:
-    topic = topic_with_large_records(kafka, {30})
-    target = create_topic(kafka.bootstrap, config={"max.message.bytes": "20000"})
-    for _ in range(2):  # a restart stops at the same record
-        service = start(topic, **exactly_once(target))
-        assert service.wait_for_exit() == 1
-        [reason] = service.events("failed")[-1:]
-        assert f"{topic.name}[0] offset 30" in reason["message"]
-        assert committed(topic)[0] == 30
-    assert places(target, 30) == [(0, offset) for offset in range(30)]
-
-
-def test_a_record_too_large_is_skipped_and_its_offset_committed(kafka: Kafka, start: ServiceStarter) -> None:
-    topic = topic_with_large_records(kafka, {0, 30, 59})
-    target = create_topic(kafka.bootstrap, config={"max.message.bytes": "20000"})
-    service = start(topic, **exactly_once(target, ON_FAILURE="skip"))
-    service.wait_until(lambda: committed(topic) == {0: 60})
-    assert (service.metric("skipped_total"), service.metric("delivered_total")) == (3, 57)
-    assert places(target, 57) == [(0, offset) for offset in range(60) if offset not in {0, 30, 59}]
-
-
-def test_a_dead_letter_is_in_the_same_transaction(kafka: Kafka, start: ServiceStarter) -> None:
-    topic, dead = topic_with_large_records(kafka, {30}), create_topic(kafka.bootstrap)
-    target = create_topic(kafka.bootstrap, config={"max.message.bytes": "20000"})
-    service = start(topic, **exactly_once(target, ON_FAILURE="dead-letter", DEAD_LETTER_TOPIC=dead.name))
-    service.wait_until(lambda: committed(topic) == {0: 60})
-    assert places(target, 59) == [(0, offset) for offset in range(60) if offset != 30]
-    [letter] = read_all(dead, 2, 1)
-    assert (letter.key(), letter.value()) == (b"key", LARGE)
-    headers = dict(letter.headers() or ())
-    assert headers["delayed-consumer.offset"] == b"30"
-    assert "too large" in str(headers["delayed-consumer.error"])
-    assert service.metric("dead_lettered_total") == 1
-    assert log_end(dead) == 2, "the record, and the marker of its transaction"
-
-
-def log_end(topic: Topic) -> int:
-    consumer = Consumer({"bootstrap.servers": topic.bootstrap, "group.id": topic.name, "log_level": 0})
-    try:
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic.name, 0), timeout=20)
-        return int(end)
-    finally:
-        consumer.close()

@@ -104,10 +104,13 @@ def test_a_dead_letter_topic_that_we_may_not_write_to_is_refused(guarded: str, s
         )
 
 
-def test_a_right_that_is_taken_while_running_blocks_until_it_is_given_back(guarded: str, start: ServiceStarter) -> None:
+@pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
+def test_a_right_that_is_taken_while_running_blocks_until_it_is_given_back(
+    guarded: str, start: ServiceStarter, delivery: str
+) -> None:
     topic, dead_letters = create_topic(guarded), create_topic(guarded)
     target = create_topic(guarded, config=SMALL_TARGET)
-    service = start(topic, **relay_to(target, dead_letters))
+    service = start(topic, **relay_to(target, dead_letters, DELIVERY=delivery))
     service.wait_for_event("assigned")
     forbid(guarded, dead_letters.name, AclOperation.WRITE)
     topic.produce(Record(now_ms(), LARGE), Record(now_ms(), b"behind"))

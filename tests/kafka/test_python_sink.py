@@ -55,6 +55,20 @@ def test_a_stop_lets_the_call_in_flight_end_and_nothing_is_repeated(
     assert handled.offsets() == [0, 1, 2, 3]
 
 
+def test_a_stop_repeats_nothing_of_what_finished_out_of_order(
+    kafka: Kafka, start: ServiceStarter, handled: Handled
+) -> None:
+    topic = create_topic(kafka.bootstrap)
+    slow, fast = commands(*["sleep 0.5"] * 4, key="slow"), commands(*["ok"] * 40, key="fast")
+    topic.produce(*slow, *fast)
+    by_key = {"ORDERING": "key", "SINK_CONCURRENCY": 2, **handled.by("obey")}
+    service = start(topic, DELAY_SECONDS=0, **by_key)
+    service.wait_until(lambda: set(range(4, 44)) <= set(handled.offsets()))
+    service.stop()
+    assert committed(topic) == {0: 44}
+    assert Counter(handled.offsets()) == Counter(range(44))
+
+
 @pytest.mark.parametrize("handler", ["obey", "obey_async"])
 def test_a_call_that_outlasts_the_grace_is_abandoned_and_its_record_is_left_to_the_next_life(
     kafka: Kafka, start: ServiceStarter, handled: Handled, handler: str

@@ -71,6 +71,9 @@ class RecordingSink:
         self._working = [one for one in self._working if one not in ended]
         return [self._outcome(run) for _, run in ended]
 
+    def wind_up(self, partitions: Collection[Partition]) -> list[Run]:
+        return self.forget(partitions)
+
     def forget(self, partitions: Collection[Partition]) -> list[Run]:
         """All that it was handed it has begun."""
         return []

@@ -26,6 +26,7 @@ from tests.support.http_server import (
     dripping,
     endless,
     hang_up,
+    in_the_end,
     reset,
     silent,
     status,
@@ -40,6 +41,19 @@ NOW_MS = 1_795_000_000_000.0
 def test_2xx_is_done(target: HttpTarget, handler: Handle, code: int) -> None:
     target.script.append(status(code))
     handler(target.url)(record())
+
+
+@pytest.mark.parametrize("code", [100, 102, 103])
+def test_an_interim_answer_is_passed_over_and_never_leaves_the_real_one_to_the_next_record(
+    target: HttpTarget, handler: Handle, code: int
+) -> None:
+    handle = handler(target.url)
+    target.script.append(in_the_end(status(503), interim=code))
+    target.script.append(in_the_end(status(204), interim=code))
+    with pytest.raises(RetryableError, match=r" answered 503$"):
+        handle(record())
+    handle(record())
+    assert target.connections == 1
 
 
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 501, 503, 599])

@@ -33,6 +33,9 @@ class Sink:
         ended, self._ended = self._ended, []
         return ended
 
+    def wind_up(self, partitions: Collection[Partition]) -> list[Run]:
+        return self.forget(partitions)
+
     def forget(self, partitions: Collection[Partition]) -> list[Run]:
         return [run for run in self.delivered if run.partition in partitions]
 

@@ -87,14 +87,17 @@ def test_after_an_unknown_outcome_the_producer_is_made_again(make: Callable[...,
     assert [one.calls[0] for one in bench.producers] == ["init_transactions"] * 2
 
 
-def test_what_fails_before_the_commit_is_aborted(make: Callable[..., Bench]) -> None:
+@pytest.mark.parametrize(
+    "refusal", [KafkaError._INCONSISTENT, KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.TOPIC_AUTHORIZATION_FAILED]
+)
+def test_what_fails_before_the_commit_is_aborted(make: Callable[..., Bench], refusal: int) -> None:
     bench = make()
     bench.errors["send_offsets_to_transaction"] = KafkaError(KafkaError.ILLEGAL_GENERATION)
     transaction = bench.carry_out()
     assert transaction.result is Result.ABORTED
     assert transaction.reason == KafkaError(KafkaError.ILLEGAL_GENERATION).str()
     assert "commit_transaction" not in bench.producers[-1].calls
-    bench.errors["commit_transaction"] = KafkaError(KafkaError._INCONSISTENT)  # records were refused: it is not sent
+    bench.errors["commit_transaction"] = KafkaError(refusal)  # of a record or a topic: it is not sent
     assert bench.carry_out().result is Result.ABORTED
     assert len(bench.producers) == 1
 
@@ -113,6 +116,16 @@ def test_an_abort_that_fails_is_left_to_the_next_producer(make: Callable[..., Be
     assert bench.carry_out().result is Result.ABORTED, "no commit was sent"
     assert not bench.client.prepared
     assert "commit_transaction" not in bench.producers[-1].calls
+
+
+def test_a_producer_that_was_not_answered_is_made_again(make: Callable[..., Bench]) -> None:
+    """Else its next call may never return."""
+    bench = make()
+    bench.errors["send_offsets_to_transaction"] = KafkaError(KafkaError._TIMED_OUT)
+    assert bench.carry_out().result is Result.ABORTED
+    assert not bench.client.prepared
+    assert bench.carry_out().result is Result.COMMITTED
+    assert len(bench.producers) == 2
 
 
 def test_after_a_broken_connection_no_commit_can_come_late(make: Callable[..., Bench]) -> None:

@@ -11,9 +11,10 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from delayed_consumer.core.records import Partition, Run
 from delayed_consumer.errors import FencedError, UnreachableError
-from delayed_consumer.failures import Failure, FailurePolicy, Fate
+from delayed_consumer.failures import Failure, FailurePolicy, Fate, Kind
 from delayed_consumer.origin import Origins
-from delayed_consumer.sinks.relaying import Forwarding, Relaying
+from delayed_consumer.sinks.relaying import Forwarding, Relaying, failure_of
+from delayed_consumer.sinks.transaction_writer import TransactionWriter
 from delayed_consumer.sinks.transactional_client import Result, Transaction, transactional_id, transactional_properties
 from delayed_consumer.sinks.transactions import TransactionalSink
 from tests.loop.clock import ManualClock
@@ -124,8 +125,7 @@ class Bench:
         origins = Origins()
         self.sink = TransactionalSink(
             thread,
-            Relaying("target", 8, "delivery", origins),
-            Forwarding({"dead": 8}, origins),
+            TransactionWriter(Relaying("target", 8, "delivery", origins), Forwarding({"dead": 8}, origins)),
             policy,
             self.clock,
             events,
@@ -144,6 +144,10 @@ class Bench:
     def end(self, result: Result = Result.COMMITTED) -> list[tuple[int, bool]]:
         self.thread.end(result)
         return self.turn()
+
+    def deny_a_topic(self) -> None:
+        self.thread.begun[-1][0].topic_denied = KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+        self.thread.end(Result.ABORTED)
 
     @property
     def offsets(self) -> Mapping[Partition, int]:
@@ -308,6 +312,17 @@ def test_a_skipped_record_is_left_out_and_its_offset_is_in() -> None:
     assert bench.events.said == [("failed", 1), ("skipped", 1)]
 
 
+def test_all_that_is_refused_in_a_transaction_costs_one_abort() -> None:
+    bench = Bench(FailurePolicy("skip"))
+    bench.thread.producer.refused = {("target", b"bad"): KafkaException(KafkaError(TOO_LARGE))}
+    bench.deliver(b"bad", b"1", b"bad")
+    bench.deliver(b"bad", partition=OTHER)
+    bench.turn()
+    bench.end()
+    assert values(bench) == [b"1"]
+    assert bench.end() == [(3, False), (1, False)]
+
+
 def test_a_refused_record_is_dead_lettered_in_its_transaction() -> None:
     bench = Bench(FailurePolicy("stop", dead_letter_topic="dead"))
     bench.sink.deliver(replace(run_of(message(b"late")), refused="why"), 0.0)
@@ -325,8 +340,8 @@ def test_a_dead_letter_that_is_not_taken_blocks_its_partition_and_no_other() -> 
     bench.deliver(b"0", b"bad", b"2")
     bench.turn()
     bench.end()
-    assert values(bench) == [b"0"]
     bench.end()
+    assert values(bench) == [b"0"]
     assert bench.events.said == [("failed", 1), ("cannot_forward", 1)]
     assert bench.end() == [(1, True)], "what is before it"
     bench.deliver(b"other", partition=OTHER)
@@ -339,6 +354,23 @@ def test_a_dead_letter_that_is_not_taken_blocks_its_partition_and_no_other() -> 
     bench.turn()
     assert bench.thread.written == [("dead", b"bad"), ("target", b"2")]
     assert bench.end() == [(3, False)]
+
+
+def test_a_topic_that_we_have_no_right_to_is_taken_for_that_of_the_dead_letters_first() -> None:
+    bench = Bench(FailurePolicy("dead-letter", dead_letter_topic="dead"))
+    bench.thread.producer.refused = {("target", b"bad"): KafkaException(KafkaError(TOO_LARGE))}
+    bench.deliver(b"0", b"bad", b"2")
+    bench.deliver(b"other", partition=OTHER)
+    bench.turn()
+    bench.end()
+    assert bench.thread.written == [("target", b"0"), ("dead", b"bad"), ("target", b"2"), ("target", b"other")]
+    bench.deny_a_topic()
+    assert bench.turn() == []
+    assert bench.events.said == [("failed", 1), ("cannot_forward", 1)]
+    assert values(bench) == [b"0", b"other"]
+    bench.deny_a_topic()
+    [outcome] = bench.sink.outcomes()
+    assert (outcome.done, outcome.failure) == (0, "Broker: Topic authorization failed"), "it was the target"
 
 
 def test_a_record_that_a_broker_refuses_is_found_by_asking_for_reports() -> None:
@@ -364,6 +396,14 @@ def test_a_record_that_a_broker_refuses_is_found_by_asking_for_reports() -> None
     assert bench.offsets == {ORDERS: 2}
 
 
+def test_no_failure_of_a_relay_is_one_that_a_retry_topic_would_cure() -> None:
+    """What may pass is waited for by the client, or has the whole transaction go again."""
+    codes = {value for value in vars(KafkaError).values() if isinstance(value, int)}
+    assert TOO_LARGE in codes
+    kinds = {failure_of(KafkaException(KafkaError(code))).kind for code in codes} | {failure_of(ValueError("no")).kind}
+    assert kinds == {Kind.MESSAGE, Kind.FATAL}
+
+
 def test_the_id_is_the_instances_or_else_of_this_process_alone() -> None:
     assert transactional_id("group", "one", "") == transactional_id("group", "one", "")
     assert transactional_id("group", "one", "").name == "group.one"
@@ -372,6 +412,12 @@ def test_the_id_is_the_instances_or_else_of_this_process_alone() -> None:
     assert first.ours_alone
     assert not transactional_id("group", "one", "").ours_alone
     assert transactional_id("group", "one", "given").name == "given"
+
+
+def test_a_limit_that_an_operator_may_raise_is_not_the_clients() -> None:
+    properties = transactional_properties({}, transactional_id("group", None, ""), [20_000, 1_000_000])
+    assert int(properties["message.max.bytes"]) == 1_000_000_000
+    assert int(properties["batch.size"]) == 20_000, "a batch above it would be refused whole"
 
 
 def test_our_patience_ends_well_before_that_of_the_brokers() -> None:

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -108,6 +109,17 @@ def status(code: int, headers: Mapping[str, str] = {}, body: bytes = b"") -> Ans
         exchange.send_header("Content-Length", str(len(body)))
         exchange.end_headers()
         exchange.wfile.write(body)
+
+    return answer
+
+
+def in_the_end(last: Answer, interim: int) -> Answer:
+    """An interim answer comes first, and the last one a little later."""
+
+    def answer(exchange: Exchange) -> None:
+        exchange.wfile.write(b"HTTP/1.1 %d Interim\r\nLink: </style.css>\r\n\r\n" % interim)
+        time.sleep(0.05)
+        last(exchange)
 
     return answer
 

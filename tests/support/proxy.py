@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a broker that knows where a request begins, and can let one of them arrive late."""
+"""A TCP proxy in front of a broker that knows where a request begins, and can let one of them arrive late or wait."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 from types import TracebackType
 
-END_TXN = 26
+END_TXN, TXN_OFFSET_COMMIT = 26, 28
 INVALID_PRODUCER_EPOCH, PRODUCER_FENCED = 47, 90
 
 _SIZE = struct.Struct(">i")
@@ -17,7 +17,7 @@ _END_TXN_ANSWER = struct.Struct(">iih")  # correlation id, throttle time, error
 
 
 class HoldingProxy:
-    """Passes everything on, but for one request after `delay_next`.
+    """Passes everything on, but for one request after `delay_next` or `hold_next`.
 
     The broker must advertise the proxy's address, or clients leave it after their first question.
     """
@@ -26,10 +26,12 @@ class HoldingProxy:
         self._broker_port = broker_port
         self._listener = socket.create_server(("127.0.0.1", port))
         self._delayed: int | None = None
+        self._held: int | None = None
         self._late: tuple[socket.socket, bytes] | None = None
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self.held = threading.Event()
+        self.release = threading.Event()
         self.answered = threading.Event()
         self.late_error: int | None = None
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
@@ -51,6 +53,13 @@ class HoldingProxy:
         """
         self._delayed = api_key
 
+    def hold_next(self, api_key: int) -> None:
+        """The next request of this kind, and all behind it on its connection, waits for ``release`` to be set.
+
+        ``held`` is set when there is one.
+        """
+        self._held = api_key
+
     def _accept(self) -> None:
         with suppress(OSError):  # closed
             while True:
@@ -70,13 +79,21 @@ class HoldingProxy:
             while (frame := _frame(client)) is not None:
                 if self._is_delayed(frame, broker):
                     return  # what its sender has to say after it is of no interest, and its connection stays open
+                self._wait_if_held(frame)
                 broker.sendall(frame)
         _end(broker)
 
-    def _is_delayed(self, frame: bytes, broker: socket.socket) -> bool:
-        api_key, _, _ = _REQUEST.unpack_from(frame, _SIZE.size)
+    def _wait_if_held(self, frame: bytes) -> None:
         with self._lock:
-            if api_key != self._delayed:
+            if _api_key(frame) != self._held:
+                return
+            self._held = None
+        self.held.set()
+        assert self.release.wait(60), "the test does not let the held request go"
+
+    def _is_delayed(self, frame: bytes, broker: socket.socket) -> bool:
+        with self._lock:
+            if _api_key(frame) != self._delayed:
                 return False
             if self._late is None:
                 self._late = broker, frame
@@ -105,6 +122,11 @@ class HoldingProxy:
                 with suppress(OSError):
                     client.sendall(frame)
         _end(client)
+
+
+def _api_key(frame: bytes) -> int:
+    api_key: int = _REQUEST.unpack_from(frame, _SIZE.size)[0]
+    return api_key
 
 
 def _frame(source: socket.socket) -> bytes | None:

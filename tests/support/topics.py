@@ -119,8 +119,10 @@ def committed(topic: Topic, group: str | None = None) -> dict[int, int | None]:
         consumer.close()
 
 
-def read_all(topic: Topic, count: int, idle_seconds: float = _TIMEOUT_SECONDS) -> list[Message]:
-    """At most ``count`` committed messages from the start of the topic, as a reader of its own sees them.
+def read_all(
+    topic: Topic, count: int, idle_seconds: float = _TIMEOUT_SECONDS, isolation: str = "read_committed"
+) -> list[Message]:
+    """At most ``count`` messages from the start of the topic, as a reader of its own sees them: committed ones.
 
     Fewer when nothing has come for ``idle_seconds``.
     """
@@ -128,7 +130,7 @@ def read_all(topic: Topic, count: int, idle_seconds: float = _TIMEOUT_SECONDS) -
         {
             "bootstrap.servers": topic.bootstrap,
             "group.id": unique("reader"),
-            "isolation.level": "read_committed",
+            "isolation.level": isolation,
             **_QUIET,
         }
     )

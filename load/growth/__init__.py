@@ -1,0 +1,1 @@
+"""What the service costs as something grows: ``python -m load growth``."""
