@@ -84,7 +84,7 @@ def consumer_properties(
     cost 1% of the throughput of 8. `fetch.queue.backoff.ms` because a full queue would stall for a second;
     `fetch.wait.max.ms` bounds the wake-up of a partition whose siblings are idle.
     """
-    fetch_bytes = max(16_384, min(1_048_576, hold_max_bytes // 32))
+    fetch_bytes = max(16_384, min(262_144, hold_max_bytes // 32))
     tuned: dict[str, str | int | float | bool] = {
         "queued.max.messages.kbytes": max(64, min(2_048, hold_max_bytes // 32 // 1024)),
         "fetch.message.max.bytes": fetch_bytes,
