@@ -26,13 +26,6 @@ def unencrypted(settings: Settings) -> Iterator[str]:
     yield f"SINK_URL: http sends {what} unencrypted to {target}; use https"
 
 
-def target(settings: Settings) -> Iterator[str]:
-    if settings.sink == "http" and settings.sink_url is None:
-        yield "SINK=http needs SINK_URL, where to post the records"
-    if settings.sink != "http" and settings.sink_url is not None:
-        yield f"SINK_URL has no effect with SINK={settings.sink}; set SINK=http or leave it out"
-
-
 def one_way_to_authenticate(settings: Settings) -> Iterator[str]:
     given = [name.upper() for name in _LOGIN if getattr(settings, name) is not None]
     if len(given) == 1:
@@ -63,7 +56,6 @@ def _target(settings: Settings) -> Target | None:
 
 
 RULES = {
-    target: ("sink", "sink_url"),
     one_way_to_authenticate: (*_LOGIN, "sink_http_bearer_token", "sink_http_headers"),
     authorities: ("sink_http_ca_location", "sink_url"),
 }

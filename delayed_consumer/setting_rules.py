@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import TYPE_CHECKING
 
 from delayed_consumer import http_setting_rules
@@ -81,18 +82,13 @@ def _set(settings: Settings, names: Sequence[str]) -> list[str]:
     return [name.upper() for name in names if getattr(settings, name) is not None]
 
 
-def _relay_target(settings: Settings) -> Iterator[str]:
-    if settings.sink == "topic" and settings.sink_topic is None:
-        yield "SINK=topic needs SINK_TOPIC, the topic to relay to"
-    if settings.sink != "topic" and settings.sink_topic is not None:
-        yield f"SINK_TOPIC has no effect with SINK={settings.sink}; set SINK=topic or leave it out"
-
-
-def _handler(settings: Settings) -> Iterator[str]:
-    if settings.sink == "python" and settings.sink_handler is None:
-        yield "SINK=python needs SINK_HANDLER, the function to call, as package.module:function"
-    if settings.sink != "python" and settings.sink_handler is not None:
-        yield f"SINK_HANDLER has no effect with SINK={settings.sink}; set SINK=python or leave it out"
+def _target(settings: Settings, sink: str, field: str, what: str) -> Iterator[str]:
+    """Where ``sink`` delivers to is one setting, which means nothing to the others."""
+    variable, given = field.upper(), getattr(settings, field) is not None
+    if settings.sink == sink and not given:
+        yield f"SINK={sink} needs {variable}, {what}"
+    if settings.sink != sink and given:
+        yield f"{variable} has no effect with SINK={settings.sink}; set SINK={sink} or leave it out"
 
 
 def _transactions(settings: Settings) -> Iterator[str]:
@@ -215,8 +211,12 @@ def _shell_characters(settings: Settings) -> Iterator[str]:
 
 # Each rule with the settings that it looks at.
 _RULES: Mapping[Rule, Sequence[str]] = {
-    _relay_target: ("sink", "sink_topic"),
-    _handler: ("sink", "sink_handler"),
+    partial(_target, sink="topic", field="sink_topic", what="the topic to relay to"): ("sink", "sink_topic"),
+    partial(_target, sink="python", field="sink_handler", what="the function to call, as package.module:function"): (
+        "sink",
+        "sink_handler",
+    ),
+    partial(_target, sink="http", field="sink_url", what="where to post the records"): ("sink", "sink_url"),
     _transactions: ("delivery", "sink"),
     _transactional_id: ("delivery", "kafka_conf"),
     _retry_topic_names: ("retry_delays_seconds", "kafka_group_id"),

@@ -11,15 +11,15 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from delayed_consumer.dead_letters.interrupt import Interrupt
 from delayed_consumer.dead_letters.letters import DeadLetter
 from delayed_consumer.dead_letters.targets import NOW, Target
-from delayed_consumer.errors import ConfigError, ServiceError
+from delayed_consumer.errors import ServiceError
 from delayed_consumer.origin import Origin
 from delayed_consumer.probe.connection import ClientProperties, Connection, silent_logger
+from delayed_consumer.sinks.relaying import LARGEST_MESSAGE_BYTES, make_producer
 
 Answer = Callable[[str | None], None]
 
 _TURN_S = 0.1
 _LAST_ANSWERS_S = 5.0
-_LARGEST_MESSAGE_BYTES = 1_000_000_000  # the client's own limit: the topics judge, not we
 _USUAL_BATCH_BYTES = 1_000_000
 
 
@@ -158,10 +158,7 @@ class ProducerOutbox:
                 **replay_properties(self._properties, batch_bytes, self._patience_s),
                 "error_cb": self._on_error,
             }
-            try:
-                self._producers[batch_bytes] = Producer(properties, logger=silent_logger())
-            except KafkaException as error:
-                raise ConfigError([f"KAFKA_CONF_*: {error.args[0].str()}"]) from error
+            self._producers[batch_bytes] = make_producer(properties, silent_logger())
         return self._producers[batch_bytes]
 
     def _on_error(self, error: KafkaError) -> None:
@@ -180,7 +177,7 @@ def replay_properties(
         "topic.metadata.propagation.max.ms": 5_000,  # that a topic was deleted is said after that, not after 30 s
         "queue.buffering.max.messages": 20_000,
         "queue.buffering.max.kbytes": 65_536,
-        "message.max.bytes": _LARGEST_MESSAGE_BYTES,
+        "message.max.bytes": LARGEST_MESSAGE_BYTES,
         "batch.size": max(1, min(_USUAL_BATCH_BYTES, batch_bytes)),
     }
     return {**tuned, **client, "enable.idempotence": True, "acks": "all"}

@@ -14,14 +14,13 @@ from delayed_consumer.core.records import Partition, Run
 from delayed_consumer.events import Events
 from delayed_consumer.failures import Failure, Forward
 from delayed_consumer.origin import Origins
-from delayed_consumer.sinks.relaying import Forwarding, abandon, make_producer, serve_reports
+from delayed_consumer.sinks.relaying import LARGEST_MESSAGE_BYTES, Forwarding, abandon, make_producer, serve_reports
 from delayed_consumer.sinks.topic import producer_properties
 
 FIRST_WAIT_MS = 1_000.0
 LONGEST_WAIT_MS = 60_000.0
 SILENCE_MS = 10_000.0  # after that without an acknowledgement it is said
 RETIRED_MS = 5_000.0  # what is on its way may arrive that long; to send it again could make it arrive twice
-_LARGEST_MESSAGE_BYTES = 1_000_000_000  # the client's own limit
 
 
 def forwarder_properties(
@@ -39,7 +38,7 @@ def forwarder_properties(
     return {
         **tuned,
         **producer_properties(client, smallest_limit_bytes),
-        "message.max.bytes": _LARGEST_MESSAGE_BYTES,
+        "message.max.bytes": LARGEST_MESSAGE_BYTES,
     }
 
 

@@ -15,6 +15,7 @@ from delayed_consumer.errors import ConfigError
 from delayed_consumer.failures import Failure, Kind
 from delayed_consumer.origin import Origins
 
+LARGEST_MESSAGE_BYTES = 1_000_000_000  # the client's own limit: the topics judge, not we
 _ANY_PARTITION = -1
 # What a batch of one record, and each header, has on the wire beside the user's bytes; at most.
 _FRAME_BYTES = 128
@@ -124,7 +125,7 @@ class Forwarding:
         )
 
 
-def make_producer(properties: Mapping[str, str | int | float | bool], logger: logging.Logger) -> Producer:
+def make_producer(properties: Mapping[str, Any], logger: logging.Logger) -> Producer:
     """Raises ConfigError for properties that do not go together."""
     try:
         return Producer(dict(properties), logger=logger)

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from delayed_consumer.clock import Clock
 from delayed_consumer.core.records import Partition
 from delayed_consumer.errors import AuthError, ConfigError, FencedError
+from delayed_consumer.sinks.relaying import LARGEST_MESSAGE_BYTES, make_producer
 from delayed_consumer.sinks.topic import producer_properties
 
 # After that the brokers abort a transaction by themselves. Until then it holds up those who read committed records of
@@ -27,7 +28,6 @@ TRANSACTION_TIMEOUT_MS = 15_000
 # first, with an outcome that is unknown, and not find that they did, which looks as if another producer had our id.
 OUR_SHARE = 1 / 3
 INIT_SECONDS = 5.0
-_LARGEST_MESSAGE_BYTES = 1_000_000_000  # the client's own limit
 
 _FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
 # Said of a record or a topic, so the client has not sent the commit.
@@ -91,7 +91,7 @@ def transactional_properties(
         "retry.backoff.ms": 1,
         "retry.backoff.max.ms": 10,
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-        "message.max.bytes": _LARGEST_MESSAGE_BYTES,
+        "message.max.bytes": LARGEST_MESSAGE_BYTES,
         "topic.metadata.propagation.max.ms": 2_000,  # that a topic is not there is said within a transaction's time
     }
     given = {**relay, **tuned, **client}
@@ -269,10 +269,7 @@ class TransactionalClient:
         return max(0.001, self._patience_seconds - self._passed_ms() / 1000)
 
     def _new_producer(self) -> Producer:
-        try:
-            return Producer({**self._properties, "error_cb": self._on_error}, logger=self._logger)
-        except KafkaException as error:
-            raise ConfigError([f"KAFKA_CONF_*: {error.args[0].str()}"]) from error
+        return make_producer({**self._properties, "error_cb": self._on_error}, self._logger)
 
     def _on_error(self, _: KafkaError) -> None:
         self._disturbed = True

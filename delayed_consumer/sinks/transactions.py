@@ -14,6 +14,7 @@ from delayed_consumer.errors import UnreachableError
 from delayed_consumer.events import Events
 from delayed_consumer.failures import Failure, FailurePolicy, Fate, Forward, Kind, Stop
 from delayed_consumer.sinks import Outcome
+from delayed_consumer.sinks.forward import FIRST_WAIT_MS, LONGEST_WAIT_MS
 from delayed_consumer.sinks.relayed_run import Part, RelayedRun
 from delayed_consumer.sinks.relaying import failure_of, reason_of
 from delayed_consumer.sinks.transaction_thread import TransactionThread
@@ -26,8 +27,6 @@ MOST_RECORDS = 20000
 AGAIN_MS = 200.0  # after an abort: whatever the brokers had against it needs a moment
 ASK_AGAIN_MS = 1_000.0
 ASK_TIMEOUT_S = 1.0  # the loop stands meanwhile
-FORWARD_AGAIN_MS = 1_000.0  # then ever more seldom
-FORWARD_SELDOM_MS = 60_000.0
 
 
 class Group(Protocol):
@@ -264,8 +263,8 @@ class TransactionalSink:
 
     def _block(self, relay: RelayedRun, index: int, to: Forward, reason: str) -> None:
         partition, steady_ms = relay.run.partition, self._clock.steady_ms()
-        _, wait_ms = self._blocked.get(partition, (0.0, FORWARD_AGAIN_MS / 2))
-        wait_ms = min(2 * wait_ms, FORWARD_SELDOM_MS)
+        _, wait_ms = self._blocked.get(partition, (0.0, FIRST_WAIT_MS / 2))
+        wait_ms = min(2 * wait_ms, LONGEST_WAIT_MS)
         self._blocked[partition] = steady_ms + wait_ms, wait_ms
         relay.stuck.add(index)
         self._events.cannot_forward(relay.run, index, to.topic, reason, steady_ms)

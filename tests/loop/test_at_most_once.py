@@ -12,7 +12,7 @@ from delayed_consumer.core.records import Run
 from delayed_consumer.errors import AuthError
 from tests.loop.clock import START_MS
 from tests.loop.kafka import COMMIT_MS
-from tests.loop.test_chaos import CALAMITIES, Chaos
+from tests.loop.test_chaos import Chaos
 from tests.loop.world import COMMIT_INTERVAL_MS, World
 
 DELAY_MS = 60_000
@@ -163,13 +163,8 @@ def test_nothing_is_delivered_twice_whatever_happens(world: World, dice: random.
     world.setup.delay_ms = 12_000
     world.sink.in_flight_limit = InFlightLimit(dice.choice((1, 3)), 500)
     chaos = Chaos(world, dice)
-    world.sink.takes_ms = {one: dice.choice((0.0, 0.0, 3.0, 15.0)) for one in chaos.partitions}
-    chaos.produce()
-    world.start()
-    for _ in range(CALAMITIES):
-        world.run_for(dice.choice((1, 30, 700, 4_000)))
-        chaos.produce()
-        dice.choice(chaos.calamities)()
+    for _ in chaos.strikes():
+        pass
     for partition in chaos.partitions:
         delivered = world.offsets(partition)
         assert delivered == sorted(set(delivered)), "in order, and once"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import KafkaError
@@ -64,6 +65,18 @@ class Chaos:
     def fail_commits(self) -> None:
         self.world.kafka.commit_error = self.dice.choice((None, KafkaError.COORDINATOR_LOAD_IN_PROGRESS))
 
+    def strikes(self) -> Iterator[None]:
+        """Starts the service with sinks of any speed, and pauses after each calamity."""
+        world, dice = self.world, self.dice
+        world.sink.takes_ms = {one: dice.choice((0.0, 0.0, 3.0, 15.0)) for one in self.partitions}
+        self.produce()
+        world.start()
+        for _ in range(CALAMITIES):
+            world.run_for(dice.choice((1, 30, 700, 4_000)))
+            self.produce()
+            dice.choice(self.calamities)()
+            yield
+
     def _some(self, partitions: set[Partition]) -> list[Partition]:
         return self.dice.sample(sorted(partitions), self.dice.randint(0, len(partitions)))
 
@@ -85,13 +98,7 @@ def test_nothing_is_lost_or_skipped_or_early_whatever_happens(world: World, dice
     world.setup.commit_every_records = dice.choice((0, 1, 50))
     world.sink.in_flight_limit = InFlightLimit(dice.choice((1, 3)), 500)
     chaos = Chaos(world, dice)
-    world.sink.takes_ms = {one: dice.choice((0.0, 0.0, 3.0, 15.0)) for one in chaos.partitions}
-    chaos.produce()
-    world.start()
-    for _ in range(CALAMITIES):
-        world.run_for(dice.choice((1, 30, 700, 4_000)))
-        chaos.produce()
-        dice.choice(chaos.calamities)()
+    for _ in chaos.strikes():
         held = sum(one.records for one in world.engine.assignments)
         assert held <= 1.25 * world.setup.max_records, "the bound and a step"
     heal(chaos)
