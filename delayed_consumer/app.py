@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TypeVar
 
 from delayed_consumer.assembly import MakeSink, in_flight_limit, make_delivery, make_sink, sink_maker
@@ -135,7 +136,7 @@ class Service:
         engine = Engine(settings.delay_ms, future, limits, in_flight_limit(settings, sink))
         self._loop = loop = self._make_loop(engine, sink)
         reporter = Reporter(loop, engine, limits, self._clock, self.board, self._events)
-        parts.callback(self._leave, loop, reporter)
+        parts.push(partial(self._leave, loop, reporter))
         if settings.start_from == "latest":
             partitions = [Partition(topic, number) for topic, count in topics.items() for number in range(count)]
             self._events.anchored(self._until_answered(lambda: anchor_new_group(loop.source, partitions)))
@@ -148,8 +149,10 @@ class Service:
             loop.step()
             reporter.look()
 
-    def _leave(self, loop: Loop, reporter: Reporter) -> None:
+    def _leave(self, loop: Loop, reporter: Reporter, error_type: type[BaseException] | None, *_: object) -> None:
         loop.stop()
+        if error_type is not None and not issubclass(error_type, Exception):
+            loop.cut_short()  # a second Ctrl-C, in a program that uses us as a library
         self._events.stopping()
         self.board.publish(reporter.status())  # not ready any more, while deliveries in flight end
         self._events.stopped(loop.close())

@@ -83,6 +83,10 @@ class Loop:
         self._stopping = True
         self._clock.wake()
 
+    def cut_short(self) -> None:
+        """What is in flight gets no more time to end."""
+        self._grace_ms = 0.0
+
     def close(self) -> int:
         """Lets what is in flight end, commits what is done and leaves the group.
 
@@ -96,7 +100,7 @@ class Loop:
             self._commit_last()
         finally:  # also when a second Ctrl-C cuts the grace short in a program that uses us as a library
             abandoned = self._dispatcher.in_flight(partitions)
-            self._grace_ms = 0.0  # it is used up: the client calls `revoked` while it closes
+            self.cut_short()  # it is used up: the client calls `revoked` while it closes
             if not self.source.close(LEAVE_TIMEOUT_S):
                 self._events.left_silently()
             self._dispatcher.close()

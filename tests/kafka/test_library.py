@@ -16,6 +16,8 @@ import pytest
 
 from delayed_consumer import DelayedConsumer, FatalError, Record, Settings, batch
 from delayed_consumer.errors import GaveUpError
+from delayed_consumer.loop import Loop
+from delayed_consumer.schedule import Schedule
 from tests.conftest import Kafka, ServiceStarter
 from tests.support import topics
 from tests.support.groups import describe
@@ -231,5 +233,38 @@ def test_a_second_interrupt_leaves_the_group_though_a_call_hangs(kafka: Kafka) -
 
     with pytest.raises(KeyboardInterrupt), DelayedConsumer(settings(topic, shutdown_grace_seconds=600)) as consumer:
         consumer.run(handle)
+    assert members(topic) == frozenset()
+    go_on.set()
+
+
+@pytest.mark.parametrize(("kind", "method"), [(Loop, "step"), (Schedule, "close")])
+def test_a_second_interrupt_gives_what_is_in_flight_no_time_wherever_it_comes(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch, kind: type, method: str
+) -> None:
+    """In the step that it interrupts, or while the service already ends."""
+    topic = topic_with(kafka, 1)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def handle(_: Record) -> None:
+        begun.set()
+        assert go_on.wait(120)
+
+    interrupted = getattr(kind, method)
+
+    def interrupt(self: object) -> None:
+        interrupted(self)
+        if begun.is_set():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(kind, method, interrupt)
+    consumer = DelayedConsumer(settings(topic, shutdown_grace_seconds=600))
+    runner = Runner(consumer, handle)
+    runner.start()
+    assert begun.wait(60)
+    if kind is Schedule:
+        consumer.stop()
+    runner.join(60)
+    assert not runner.is_alive()
+    assert isinstance(runner.error, KeyboardInterrupt)
     assert members(topic) == frozenset()
     go_on.set()
