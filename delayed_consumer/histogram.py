@@ -53,7 +53,7 @@ class LatenessHistogram:
         """Counts one run, whose ``due_ms`` ascend, delivered at once or each at its own moment."""
         if isinstance(delivered_ms, float | int):
             self._observe_at_once(due_ms, delivered_ms)
-        elif delivered_ms and min(delivered_ms) == max(delivered_ms):  # in a list, with one call
+        elif delivered_ms and delivered_ms.count(delivered_ms[0]) == len(delivered_ms):  # in a list, with one call
             self._observe_at_once(due_ms, delivered_ms[0])
         else:
             self._observe_each(sorted(map(sub, delivered_ms, due_ms)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from delayed_consumer.core.records import Run
 from delayed_consumer.failures import Failure
@@ -43,6 +44,17 @@ class Origin:
         return [*self.headers, *self.as_headers(), *zip(_FAILURE, values, strict=True)]
 
 
+class Relayed(NamedTuple):
+    """Records as they are written to another topic, column by column.
+
+    ``partitions`` and ``timestamps_ms`` are those that each had at first, ``headers`` its own and its origin.
+    """
+
+    partitions: Sequence[int]
+    timestamps_ms: Sequence[int]
+    headers: list[list[Header]]
+
+
 class Origins:
     """Finds them: a record that was read from a retry topic has its origin in its last headers."""
 
@@ -60,21 +72,24 @@ class Origins:
             return origin
         return Origin(*run.partition, run.offsets[index], run.timestamps_ms[index], headers)
 
-    def relayed(self, run: Run, first: int) -> Iterator[tuple[int, int, list[Header]]]:
-        """Of the records of ``run`` from index ``first`` on: the partition and timestamp that each had at first, and
-        its own headers and its origin. Without an `Origin` for each, which would cost as much as producing it."""
-        if run.partition.topic in self._retry_topics:
-            for index in range(first, len(run)):
-                origin = self.of(run, index)
-                yield origin.partition, origin.timestamp_ms, [*origin.headers, *origin.as_headers()]
-            return
+    def relayed(self, run: Run, first: int, end: int) -> Relayed:
+        """Of the records of ``run`` from index ``first`` up to ``end``. Without an `Origin` for each, which would cost
+        as much as producing it."""
+        if self.may_be_elsewhere(run.partition.topic):
+            found = [self.of(run, index) for index in range(first, end)]
+            written = [[*one.headers, *one.as_headers()] for one in found]
+            return Relayed([one.partition for one in found], [one.timestamp_ms for one in found], written)
+        messages, timestamps_ms = run.messages[first:end], run.timestamps_ms[first:end]
         topic, partition, offset, timestamp = _ORIGIN
-        number = run.partition.number
-        same = (topic, run.partition.topic.encode()), (partition, b"%d" % number)
-        columns = zip(run.messages[first:], run.offsets[first:], run.timestamps_ms[first:], strict=True)
-        for message, at, timestamp_ms in columns:
-            own = message.headers() or ()
-            yield number, timestamp_ms, [*own, *same, (offset, b"%d" % at), (timestamp, b"%d" % timestamp_ms)]
+        same = (topic, run.partition.topic.encode()), (partition, b"%d" % run.partition.number)
+        own = list(map(type(messages[0]).headers, messages))
+        ours = zip(run.offsets[first:end], timestamps_ms, strict=True)
+        headers: list[list[Header]] = [
+            [same[0], same[1], (offset, b"%d" % at), (timestamp, b"%d" % timestamp_ms)] for at, timestamp_ms in ours
+        ]
+        if any(own):
+            headers = [[*(former or ()), *added] for former, added in zip(own, headers, strict=True)]
+        return Relayed([run.partition.number] * len(messages), timestamps_ms, headers)
 
 
 def read_origin(headers: Sequence[Header]) -> Origin | None:

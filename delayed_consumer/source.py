@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Protocol, cast
 
 from confluent_kafka import (
@@ -36,6 +37,7 @@ HEADER_OVERHEAD_BYTES = 160
 
 STATISTICS_INTERVAL_MS = 5_000
 _FIRST, _END = -2, -1  # the times by which the protocol asks for the ends of a log
+_TIME = itemgetter(1)  # of a timestamp, behind its type
 _RECEIVED_BYTES = re.compile(r'"rx_bytes":\s*(\d+)')
 
 
@@ -118,6 +120,7 @@ class Source:
         """Raises ConfigError for properties that do not go together."""
         self._listener = listener
         self._failure: ServiceError | None = None
+        self._one_topic = False  # subscribed to no other one
         callbacks: dict[str, Callable[..., None]] = {
             "error_cb": self._on_error,
             "on_commit": self._on_commit,
@@ -132,6 +135,7 @@ class Source:
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Joins the group while it is read. A topic that starts with ``^`` is a regular expression."""
+        self._one_topic = len(topics) == 1 and not topics[0].startswith("^")
         self._consumer.subscribe(
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -147,8 +151,9 @@ class Source:
         # Not consume(n, timeout): it waits for all n or the whole timeout (confluent-kafka 2.16).
         message = self._consumer.poll(timeout_s)
         if message is not None:  # a Message with an empty value is false
-            more = self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
-            self._sort([message, *more], reading)
+            messages = self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
+            messages.insert(0, message)
+            self._sort(messages, reading)
         if self._failure is not None:
             raise self._failure
         return reading
@@ -285,16 +290,15 @@ class Source:
             question = [TopicPartition(*one, time) for one in partitions]
             return _offsets(self._consumer.offsets_for_times(question, timeout=timeout_s))
 
-    def _sort(self, messages: Sequence[Message], reading: Reading) -> None:
+    def _sort(self, messages: list[Message], reading: Reading) -> None:
         """Into batches. The client hands over what it fetched, so neighbours are mostly of one partition."""
         if any(map(Message.error, messages)):
             self._sort_events(messages, reading)
             messages = [message for message in messages if message.error() is None]
-        if (
-            not reading.batches
-            and len({*map(Message.partition, messages)}) == len({*map(Message.topic, messages)}) == 1
+        if len({*map(Message.partition, messages)}) == 1 and (
+            self._one_topic or len({*map(Message.topic, messages)}) == 1
         ):
-            reading.batches[_partition_of(messages[0])] = list(messages)
+            reading.batches[_partition_of(messages[0])] = messages
             return
         start = 0
         whose = zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)
@@ -366,8 +370,7 @@ def offsets_of(messages: Sequence[Message]) -> Sequence[int]:
 
 def timestamps_ms(messages: Sequence[Message]) -> Sequence[int]:
     """Negative for a record without one."""
-    _, timestamps = zip(*map(Message.timestamp, messages), strict=True)
-    return cast("Sequence[int]", timestamps)
+    return list(map(_TIME, map(Message.timestamp, messages)))
 
 
 def memory_sizes(messages: Sequence[Message]) -> list[int]:

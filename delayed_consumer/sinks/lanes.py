@@ -11,7 +11,7 @@ from delayed_consumer.core.records import Partition, Run
 from delayed_consumer.origin import Origins
 from delayed_consumer.record import Record
 from delayed_consumer.sinks import Outcome
-from delayed_consumer.sinks.columns import columns, records
+from delayed_consumer.sinks.columns import records, records_one_by_one
 
 
 class Flight:
@@ -206,17 +206,20 @@ class Turn:
         return self._records() if self._calls.batch_records is None else self._lists(self._calls.batch_records)
 
     def _records(self) -> Iterator[Record]:
-        now_ms, begun, make = self._calls.now_ms, self.begun_ms.append, tuple.__new__
+        now_ms, begun = self._calls.now_ms, self.begun_ms.append
         tried = chain(self._attempts, repeat(0))
+
+        def begin(due_ms: int) -> float:
+            """The call begins now. Returns how late that is."""
+            begun_ms = now_ms()
+            begun(begun_ms)
+            return begun_ms - due_ms if begun_ms > due_ms else 0.0
+
         for flight, indices in self.spans:
-            rows = zip(*columns(flight.run, indices, self._calls.origins, tried), strict=False)
-            for topic, number, offset, timestamp_ms, due_ms, key, value, headers, attempt in rows:
-                begun_ms = now_ms()
-                begun(begun_ms)
+            for record in records_one_by_one(flight.run, indices, begin, self._calls.origins, tried):
                 if self.halted:
                     return
-                late_ms = begun_ms - due_ms if begun_ms > due_ms else 0.0
-                yield make(Record, (topic, number, offset, timestamp_ms, due_ms, late_ms, key, value, headers, attempt))
+                yield record
                 self.done += 1
 
     def _lists(self, most: int) -> Iterator[list[Record]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import repeat
 from typing import Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -52,32 +53,39 @@ class Relaying:
         when its fate is known; None saves half of what producing costs.
 
         Returns the index of the first one that was not taken, and why: a BufferError where there is no room for it
-        yet, else what speaks against the record itself. One loop, arguments by position: what is done for each record
-        costs more than the client's own part.
+        yet, else what speaks against the record itself. Column by column: what is done for each record in Python costs
+        more than the client's own part.
         """
-        delivered = int(delivered_ms)
-        messages: Sequence[Message] = run.messages[first:end]
-        headers: Any  # typed as a list that may have no None in it
-        too_large = self._too_large(run, first, end)
-        columns = zip(range(first, end), messages, self._origins.relayed(run, first), strict=False)
-        for index, message, (source_partition, timestamp_ms, headers) in columns:
-            if index in too_large:
-                return index, KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
-            key = message.key()
-            try:
-                producer.produce(
-                    self._topic,
-                    message.value(),
-                    key,
-                    self._target_partition(source_partition, key),
-                    partial(report, index) if report is not None else None,
-                    None,
-                    max(0, timestamp_ms) if self._keeps_timestamp else delivered,  # 0 means now to the client
-                    headers,
-                )
-            except (BufferError, KafkaException, ValueError) as error:
-                return index, error
-        return end, None
+        fitting = min(self._too_large(run, first, end), default=end)
+        taken = first
+        try:
+            if first < fitting:
+                for _ in self._calls(producer, run, first, fitting, delivered_ms, report):
+                    taken += 1
+        except (BufferError, KafkaException, ValueError) as error:
+            return taken, error
+        return fitting, KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)) if fitting < end else None
+
+    def _calls(
+        self, producer: Producer, run: Run, first: int, end: int, delivered_ms: float, report: Report | None
+    ) -> Iterator[None]:
+        """Each hands over a record when it is asked for."""
+        messages = run.messages[first:end]
+        message = type(messages[0])
+        keys = list(map(message.key, messages))
+        source_partitions, timestamps_ms, headers = self._origins.relayed(run, first, end)
+        return map(
+            producer.produce,
+            repeat(self._topic),
+            map(message.value, messages),
+            keys,
+            self._target_partitions(source_partitions, keys),
+            repeat(None) if report is None else map(partial, repeat(report), range(first, end)),
+            repeat(None),
+            # 0 means now to the client
+            map(max, repeat(0), timestamps_ms) if self._keeps_timestamp else repeat(int(delivered_ms)),
+            headers,
+        )
 
     def _too_large(self, run: Run, first: int, end: int) -> Sequence[int]:
         """Which records are. The size in memory, which is more than that on the wire, clears nearly all at once."""
@@ -88,15 +96,16 @@ class Relaying:
 
     def _wire_bytes(self, run: Run, index: int) -> int:
         message: Message = run.messages[index]
-        _, _, headers = next(iter(self._origins.relayed(run, index)))
+        (headers,) = self._origins.relayed(run, index, index + 1).headers
         names_and_values = sum(_HEADER_FRAME_BYTES + len(name.encode()) + len(value or b"") for name, value in headers)
         return _FRAME_BYTES + len(message.key() or b"") + len(message.value() or b"") + names_and_values
 
-    def _target_partition(self, source_partition: int, key: bytes | None) -> int:
+    def _target_partitions(self, source_partitions: Sequence[int], keys: Sequence[bytes | None]) -> Iterable[int]:
         """By the key where there is one; else the source's own partition where the target has it."""
-        if key is None and source_partition < self._partitions:
-            return source_partition
-        return _ANY_PARTITION
+        return [
+            number if key is None and number < self._partitions else _ANY_PARTITION
+            for number, key in zip(source_partitions, keys, strict=True)
+        ]
 
 
 class Forwarding:

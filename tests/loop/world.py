@@ -161,7 +161,7 @@ class World:
         self.reporter = Reporter(self.loop, self.engine, limits, self.clock, StatusBoard(), self._events)
         if self.setup.start_from == "latest":
             anchor_new_group(self.loop.source, list(self.kafka.logs))
-        self.loop.source.subscribe(["any"])
+        self.loop.source.subscribe(["^any"])
         self.client.is_given(partitions or self.kafka.logs)
 
     @property
