@@ -47,6 +47,7 @@ class DelayedConsumer:
         """Connects to nothing yet. Raises ConfigError where no function can keep what the settings promise."""
         if settings.delivery == "exactly-once":
             raise ConfigError(["DELIVERY=exactly-once needs SINK=topic: what a function does is in no transaction"])
+        settings = settings.model_copy(update={"sink": "python"})
         if "http_port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"http_port": 0})
         self._service = Service(settings, sink=self._sink)

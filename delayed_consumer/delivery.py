@@ -41,6 +41,9 @@ class Transactions(Protocol):
     def pass_over(self, offsets: Iterable[tuple[Partition, int]]) -> None:
         """Before these offsets nothing is left to deliver: they are committed with the next transaction."""
 
+    def commit_passed(self, within_ms: float) -> None:
+        """Commits them now, and waits for the answer for at most so long. Raises the ServiceError that ends us."""
+
 
 class Delivery(Protocol):
     """The guarantee."""
@@ -228,6 +231,7 @@ class ExactlyOnce:
         """``transactions`` is the dispatcher's sink."""
         self._dispatcher = dispatcher
         self._transactions = transactions
+        self._giving_up = False
 
     @property
     def awaits_commit(self) -> bool:
@@ -239,6 +243,8 @@ class ExactlyOnce:
 
     def done(self, records: int, committable: Sequence[tuple[Partition, int]]) -> None:  # noqa: ARG002
         self._transactions.pass_over(committable)
+        if self._giving_up and not self._dispatcher.busy:
+            self._transactions.commit_passed(ANSWERS_WITHIN_MS)
 
     def committed(self, offsets: Mapping[Partition, int], error: str | None) -> None:
         """The sink has seen to it already."""
@@ -247,7 +253,10 @@ class ExactlyOnce:
         return {}
 
     def give_up(self, partitions: Collection[Partition]) -> None:
-        self._dispatcher.forget(partitions)
+        """What was passed over is committed once nothing is in flight, or the group would seem to lag after a stop."""
+        self._giving_up = True
+        self._dispatcher.wind_up(partitions)
 
     def forget(self, partitions: Collection[Partition]) -> None:
+        self._giving_up = False
         self._dispatcher.forget(partitions)

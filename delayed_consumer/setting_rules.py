@@ -27,6 +27,32 @@ _TLS = (*_TLS_FILES, "kafka_ssl_key_password")
 _KERBEROS = ("sasl.kerberos.principal", "sasl.kerberos.keytab", "sasl.kerberos.service.name")
 _SHELL_SAFE = re.compile(r"[A-Za-z0-9@/._-]+")
 
+_OF_HANDLERS = {"sink_concurrency", "sink_timeout_seconds", "ordering", "max_attempts"}
+# Which of the settings that are not for every SINK mean something to each.
+USED_BY_SINK: Mapping[str, AbstractSet[str]] = {
+    "log": set(),
+    "topic": {"sink_topic", "sink_topic_timestamp"},
+    "http": {
+        "sink_url",
+        "sink_http_content_type",
+        "sink_http_headers",
+        "sink_http_bearer_token",
+        "sink_http_username",
+        "sink_http_password",
+        "sink_http_signing_secret",
+        "sink_http_ca_location",
+        "sink_http_connect_timeout_seconds",
+        "sink_http_read_timeout_seconds",
+        "sink_http_timeout_seconds",
+        "sink_http_max_response_bytes",
+        "sink_http_format",
+        "sink_http_cloudevents_type",
+        "sink_http_cloudevents_source",
+        *_OF_HANDLERS,
+    },
+    "python": {"sink_handler", *_OF_HANDLERS},
+}
+
 
 def conflicts(settings: Settings, unusable: AbstractSet[str]) -> list[str]:
     """Every contradiction among settings, but for those that involve one of ``unusable``."""
@@ -34,12 +60,13 @@ def conflicts(settings: Settings, unusable: AbstractSet[str]) -> list[str]:
 
 
 def cautions(settings: Settings) -> list[str]:
-    """What is permitted and weakens the protection of what is sent; worth a loud line at every start."""
+    """What is permitted and weakens the protection of what is sent, or does nothing; worth a line at every start."""
     return [
         *_unencrypted(settings),
         *http_setting_rules.unencrypted(settings),
         *_unverified(settings),
         *_unused(settings),
+        *_unused_by_sink(settings),
     ]
 
 
@@ -69,8 +96,17 @@ def _unused(settings: Settings) -> Iterator[str]:
             f"DEAD_LETTER_TOPIC={settings.dead_letter_topic} gets nothing: "
             f"ON_FAILURE is {settings.on_failure} and ON_FUTURE_TIMESTAMP is {settings.on_future_timestamp}"
         )
-    if settings.ordering != "partition" and settings.sink_concurrency is None:
+    used = USED_BY_SINK[settings.sink]
+    if "ordering" in used and settings.ordering != "partition" and settings.sink_concurrency is None:
         yield f"ORDERING={settings.ordering} has no effect without SINK_CONCURRENCY: one worker per partition"
+
+
+def _unused_by_sink(settings: Settings) -> Iterator[str]:
+    """What was given for another SINK, a value that is the default included."""
+    others = frozenset[str]().union(*USED_BY_SINK.values()) - USED_BY_SINK[settings.sink]
+    unused = sorted(name.upper() for name in settings.model_fields_set & others)
+    if unused:
+        yield f"{', '.join(unused)} without effect: SINK is {settings.sink}"
 
 
 def _encrypts(settings: Settings) -> bool:

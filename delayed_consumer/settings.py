@@ -287,7 +287,7 @@ class Settings(BaseSettings):
         return alone.http_host, alone.http_port
 
     def warnings(self) -> list[str]:
-        """What is permitted and probably not meant, such as a password sent over an unencrypted connection."""
+        """What is permitted and probably not meant: a password sent unencrypted, a setting that SINK does not use."""
         return [*cautions(self), *self._look_alikes]
 
     def origin(self, variable: str) -> Origin:

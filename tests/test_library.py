@@ -94,10 +94,13 @@ def test_settings_that_a_function_cannot_keep_are_refused_before_anything_runs()
         DelayedConsumer(settings)
 
 
-def test_what_is_said_about_handlers_needs_no_sink_to_be_named() -> None:
-    settings = nobody(sink_concurrency=16, sink_timeout_seconds=3, ordering="key", max_attempts=5, on_failure="skip")
-    assert settings.warnings() == []
-    DelayedConsumer(settings)
+def test_what_is_said_about_handlers_needs_no_sink_to_be_named(caplog: pytest.LogCaptureFixture) -> None:
+    handlers = {"sink_concurrency": 16, "sink_timeout_seconds": 3, "ordering": "key", "max_attempts": 5}
+    settings = nobody(**handlers, on_failure="skip", sink_http_format="raw", start_timeout_seconds=0.1)
+    with DelayedConsumer(settings) as consumer, pytest.raises(UnreachableError):
+        consumer.run(ignore)
+    warnings = [record.getMessage() for record in caplog.records if getattr(record, "event", "") == "setting_warning"]
+    assert warnings == ["SINK_HTTP_FORMAT without effect: SINK is python"]
 
 
 @pytest.mark.parametrize("handle", [17, lambda: None])

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from delayed_consumer import client_properties
 from delayed_consumer.errors import ConfigError
 from delayed_consumer.masking import looks_secret, mask_text
+from delayed_consumer.setting_rules import USED_BY_SINK
 from delayed_consumer.settings import Settings
 from delayed_consumer.variables import FROM_FILES
 
@@ -460,6 +461,50 @@ def test_a_dead_letter_topic_that_gets_nothing_is_warned_of() -> None:
     assert warning == "DEAD_LETTER_TOPIC=dead gets nothing: ON_FAILURE is stop and ON_FUTURE_TIMESTAMP is wait"
     for name in ("ON_FAILURE", "ON_FUTURE_TIMESTAMP"):
         assert load({"DEAD_LETTER_TOPIC": "dead", name: "dead-letter"}).warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"SINK_HTTP_HEADERS": '{"X": "1"}', "MAX_ATTEMPTS": "3"}, "MAX_ATTEMPTS, SINK_HTTP_HEADERS"),
+        ({"ORDERING": "key"}, "ORDERING"),
+        ({"SINK_TOPIC_TIMESTAMP": "delivery"}, "SINK_TOPIC_TIMESTAMP"),
+        ({"SINK": "topic", "SINK_TOPIC": "later", "SINK_CONCURRENCY": "8"}, "SINK_CONCURRENCY"),
+        ({"SINK": "http", "SINK_URL": "http://localhost/", "SINK_TOPIC_TIMESTAMP": "source"}, "SINK_TOPIC_TIMESTAMP"),
+        ({"SINK": "python", "SINK_HANDLER": "a:b", "SINK_HTTP_FORMAT": "raw"}, "SINK_HTTP_FORMAT"),
+    ],
+)
+def test_what_was_given_and_means_nothing_to_the_sink_is_warned_of_in_one_line(
+    variables: dict[str, str], expected: str
+) -> None:
+    settings = load(variables)
+    assert settings.warnings() == [f"{expected} without effect: SINK is {settings.sink}"]
+
+
+def test_a_secret_from_a_file_that_means_nothing_to_the_sink_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(CANARY)
+    [warning] = load({"SINK_HTTP_BEARER_TOKEN_FILE": str(path)}).warnings()
+    assert warning == "SINK_HTTP_BEARER_TOKEN without effect: SINK is log"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"SINK": "topic", "SINK_TOPIC": "later", "SINK_TOPIC_TIMESTAMP": "source"},
+        {"SINK": "http", "SINK_URL": "http://localhost/", "SINK_HTTP_FORMAT": "raw", "SINK_TIMEOUT_SECONDS": "3"},
+        {"SINK": "python", "SINK_HANDLER": "a:b", "SINK_CONCURRENCY": "8", "ORDERING": "key", "MAX_ATTEMPTS": "5"},
+    ],
+)
+def test_what_the_sink_uses_is_no_warning(variables: dict[str, str]) -> None:
+    assert load(variables).warnings() == []
+
+
+def test_of_every_setting_of_a_sink_it_is_known_which_sinks_use_it() -> None:
+    listed, known = frozenset[str]().union(*USED_BY_SINK.values()), Settings.model_fields.keys()
+    assert {name for name in known if name.startswith("sink_")} <= listed <= known
+    assert USED_BY_SINK.keys() == set(get_args(Settings.model_fields["sink"].annotation))
 
 
 # --- client properties

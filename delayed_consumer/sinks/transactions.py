@@ -95,8 +95,45 @@ class TransactionalSink:
             self._fail(relay, 0, Failure(run.refused, Kind.MESSAGE, attempts=0))
         self._relays.append(relay)
 
+    def commit_passed(self, within_ms: float) -> None:
+        """Begins at once the transaction that what was passed over waits for, and waits for its end.
+
+        Raises what `outcomes` raises.
+        """
+        end_ms = self._clock.steady_ms() + within_ms
+        self._passing_ms = 0.0
+        self._turn()
+        while self._transaction is not None and self._clock.steady_ms() < end_ms:
+            self._clock.wait_ms(end_ms - self._clock.steady_ms())  # its thread ends the wait
+            self._turn()
+
     def outcomes(self) -> list[Outcome]:
         """Raises what ends the service: FencedError, AuthError, ConfigError. Nothing is in flight after that."""
+        self._turn()
+        outcomes, self._ended = self._ended, []
+        return outcomes
+
+    def wind_up(self, partitions: Collection[Partition]) -> list[Run]:
+        """What was passed over of them is still to be committed. In order: nothing lies before what was begun."""
+        theirs = [relay for relay in self._relays if relay.run.partition in partitions]
+        for relay in theirs:
+            relay.given_up = True
+        waiting = [relay for relay in theirs if not relay.in_transaction]
+        self._relays = [relay for relay in self._relays if relay not in waiting]
+        self._ended += [Outcome(relay.run, relay.done) for relay in waiting if relay.done]
+        return [relay.run for relay in waiting if not relay.done]
+
+    def forget(self, partitions: Collection[Partition]) -> list[Run]:
+        for one in partitions:
+            for known in (self._passed, self._committed, self._blocked):
+                known.pop(one, None)
+        return self.wind_up(partitions)
+
+    def close(self) -> None:
+        """What is in an open transaction was not counted as done; nobody who reads committed records sees it."""
+        self._thread.close()
+
+    def _turn(self) -> None:
         try:
             ended = self._thread.ended()
         except Exception:
@@ -110,27 +147,6 @@ class TransactionalSink:
                 self._ask()
             if self._transaction is None and not self._stopped:
                 self._begin()
-        outcomes, self._ended = self._ended, []
-        return outcomes
-
-    def wind_up(self, partitions: Collection[Partition]) -> list[Run]:
-        return self.forget(partitions)  # in order: nothing lies before what was begun
-
-    def forget(self, partitions: Collection[Partition]) -> list[Run]:
-        for one in partitions:
-            for known in (self._passed, self._committed, self._blocked):
-                known.pop(one, None)
-        theirs = [relay for relay in self._relays if relay.run.partition in partitions]
-        for relay in theirs:
-            relay.given_up = True
-        waiting = [relay for relay in theirs if not relay.in_transaction]
-        self._relays = [relay for relay in self._relays if relay not in waiting]
-        self._ended += [Outcome(relay.run, relay.done) for relay in waiting if relay.done]
-        return [relay.run for relay in waiting if not relay.done]
-
-    def close(self) -> None:
-        """What is in an open transaction was not counted as done; nobody who reads committed records sees it."""
-        self._thread.close()
 
     # A transaction begins
 
@@ -178,9 +194,10 @@ class TransactionalSink:
             self._settle({relay: relay.sent for relay in self._relays}, transaction.offsets, None)
         elif transaction.result is Result.ABORTED:
             self._careful = True
-            if not self._judge(transaction):
+            refused = self._judge(transaction)
+            if not refused:
                 self._try_less(AGAIN_MS)
-            self._settle({}, {}, transaction.reason)
+            self._settle({}, {}, None if refused else transaction.reason)  # what was refused is told record by record
         else:
             self._try_less(0.0)
             self._group.transaction_ended({}, transaction.reason)

@@ -247,17 +247,37 @@ def test_a_broker_restart_within_transactions_costs_only_time(
     assert committed(topic) == ends(topic)
 
 
-def test_aborted_records_of_the_source_are_passed_over_until_the_lag_is_0(kafka: Kafka, start: ServiceStarter) -> None:
-    topic, target = create_topic(kafka.bootstrap), create_topic(kafka.bootstrap)
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic.name, "log_level": 0})
+def write_transactions(topic: Topic, *committed: bool) -> None:
+    """Of five records and a marker each, to partition 0."""
+    producer = Producer({"bootstrap.servers": topic.bootstrap, "transactional.id": topic.name, "log_level": 0})
     producer.init_transactions(20)
     at_ms = now_ms()
-    for number, commit in enumerate([True, False, True, False]):
+    for number, commit in enumerate(committed):
         producer.begin_transaction()
         for each in range(5):
             producer.produce(topic.name, b"%d %d" % (number, each), timestamp=at_ms)
         producer.flush(10)
         producer.commit_transaction(10) if commit else producer.abort_transaction(10)
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_marker_behind_the_last_record_leaves_no_lag_after_a_stop(
+    kafka: Kafka, start: ServiceStarter, protocol: str
+) -> None:
+    topic, target = create_topic(kafka.bootstrap), create_topic(kafka.bootstrap)
+    write_transactions(topic, True)
+    settings = exactly_once(target, COMMIT_INTERVAL_SECONDS=3_600, KAFKA_CONF_GROUP_PROTOCOL=protocol)
+    service = start(topic, **settings)
+    service.wait_until(lambda: service.partitions().get(0, {}).get("position") == 6 and delivered(service) == 5)
+    assert committed(topic) == {0: 5}
+    assert service.stop() < 10
+    assert committed(topic) == {0: 6}
+    assert service.events("commit_failed") == []
+
+
+def test_aborted_records_of_the_source_are_passed_over_until_the_lag_is_0(kafka: Kafka, start: ServiceStarter) -> None:
+    topic, target = create_topic(kafka.bootstrap), create_topic(kafka.bootstrap)
+    write_transactions(topic, True, False, True, False)
     service = start(topic, **exactly_once(target, COMMIT_INTERVAL_SECONDS=0.5))
     wait_until(lambda: committed(topic) == {0: 24}, what="10 committed, 10 aborted and 4 markers to be passed")
     service.wait_until(lambda: [one for one in service.partitions().values() if one["waiting"] == one["overdue"] == 0])

@@ -40,6 +40,8 @@ def test_a_record_too_large_is_skipped_and_its_offset_committed(kafka: Kafka, st
     service = start(topic, **exactly_once(target, ON_FAILURE="skip"))
     service.wait_until(lambda: committed(topic) == {0: 60})
     assert (service.metric("skipped_total"), service.metric("delivered_total")) == (3, 57)
+    assert service.metric("commits_total", result="failed") == 0
+    assert [event["offset"] for event in service.events("delivery_failed")] == [0, 30, 59]
     assert places(target, 57) == [(0, offset) for offset in range(60) if offset not in {0, 30, 59}]
 
 

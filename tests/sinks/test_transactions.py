@@ -10,6 +10,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from delayed_consumer.core.records import Partition, Run
+from delayed_consumer.delivery import ExactlyOnce
+from delayed_consumer.dispatch import Dispatcher
 from delayed_consumer.errors import FencedError, UnreachableError
 from delayed_consumer.failures import Failure, FailurePolicy, Fate, Kind
 from delayed_consumer.origin import Origins
@@ -144,6 +146,15 @@ class Bench:
     def end(self, result: Result = Result.COMMITTED) -> list[tuple[int, bool]]:
         self.thread.end(result)
         return self.turn()
+
+    def end_after(self, duration_ms: float) -> None:
+        """The transaction that is on its way by then is committed."""
+
+        def commit() -> None:
+            self.thread.end(Result.COMMITTED)
+            self.clock.wake()
+
+        self.clock.after(duration_ms, commit)
 
     def deny_a_topic(self) -> None:
         self.thread.begun[-1][0].topic_denied = KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
@@ -281,6 +292,69 @@ def test_offsets_without_records_have_a_transaction_of_their_own_now_and_then(be
     assert len(bench.thread.begun) == 2
 
 
+def test_what_was_passed_over_is_committed_at_once_on_request(bench: Bench) -> None:
+    bench.deliver(b"0")
+    bench.turn()
+    bench.end()
+    bench.sink.pass_over([(ORDERS, 2)])
+    bench.end_after(20)
+    bench.sink.commit_passed(1_000)
+    assert bench.group.ended == [({ORDERS: 1}, None), ({ORDERS: 2}, None)]
+    assert bench.clock.steady_ms() == 20, "and not waited for any longer"
+
+
+def test_what_was_passed_over_before_a_transaction_began_goes_at_once_behind_it(bench: Bench) -> None:
+    bench.sink.pass_over([(ORDERS, 1)])
+    bench.clock.advance(5_000)
+    bench.turn()
+    bench.sink.pass_over([(ORDERS, 2)])
+    bench.end_after(20)
+    bench.end_after(40)
+    bench.sink.commit_passed(1_000)
+    assert bench.group.ended == [({ORDERS: 1}, None), ({ORDERS: 2}, None)]
+
+
+def test_brokers_that_do_not_answer_are_waited_for_no_longer_than_said(bench: Bench) -> None:
+    bench.sink.pass_over([(ORDERS, 1)])
+    bench.sink.commit_passed(1_000)
+    assert bench.clock.steady_ms() == 1_000
+
+
+def test_a_stop_commits_what_was_passed_over_behind_the_last_record(bench: Bench) -> None:
+    dispatcher = Dispatcher(bench.sink, bench.clock)
+    delivery = ExactlyOnce(dispatcher, bench.sink)
+    delivery.start([run_of(message(b"0"), partition=ORDERS)], 0.0)
+    dispatcher.collect()
+    delivery.give_up([ORDERS])
+    delivery.done(0, [])
+    assert bench.clock.steady_ms() == 0, "what is in flight is waited for elsewhere"
+    bench.thread.end(Result.COMMITTED)
+    assert [progress.newly_done for progress in dispatcher.collect()] == [1]
+    bench.end_after(20)
+    delivery.done(1, [(ORDERS, 2)])
+    assert bench.group.ended == [({ORDERS: 1}, None), ({ORDERS: 2}, None)]
+
+
+def test_a_stop_commits_what_was_passed_over_long_before(bench: Bench) -> None:
+    delivery = ExactlyOnce(Dispatcher(bench.sink, bench.clock), bench.sink)
+    delivery.done(0, [(ORDERS, 2)])
+    delivery.give_up([ORDERS])
+    bench.end_after(20)
+    delivery.done(0, [])
+    assert bench.group.ended == [({ORDERS: 2}, None)]
+
+
+def test_what_was_passed_over_of_a_lost_partition_is_not_committed(bench: Bench) -> None:
+    delivery = ExactlyOnce(Dispatcher(bench.sink, bench.clock), bench.sink)
+    delivery.done(0, [(ORDERS, 2)])
+    delivery.give_up([ORDERS])
+    delivery.forget([ORDERS])
+    delivery.done(0, [])
+    bench.clock.advance(50_000)
+    bench.turn()
+    assert not bench.thread.begun
+
+
 def test_nothing_is_delivered_or_committed_behind_a_record_that_stops_the_service(bench: Bench) -> None:
     bench.thread.producer.refused = {("target", b"bad"): KafkaException(KafkaError(TOO_LARGE))}
     bench.deliver(b"0", b"bad", b"2")
@@ -321,6 +395,7 @@ def test_all_that_is_refused_in_a_transaction_costs_one_abort() -> None:
     bench.end()
     assert values(bench) == [b"1"]
     assert bench.end() == [(3, False), (1, False)]
+    assert bench.group.ended == [({ORDERS: 3, OTHER: 1}, None)], "no commit has failed"
 
 
 def test_a_refused_record_is_dead_lettered_in_its_transaction() -> None:
