@@ -54,7 +54,7 @@ class Service:
         self._clock = SystemClock()
         self._stopping = False
         self._loop: Loop | None = None
-        self.board = StatusBoard()
+        self.board = StatusBoard(self._clock.wake)
         self.metrics = Metrics(self.board, settings.delay_ms, versions())
         self._events = Events(logging.getLogger(LOGGER), self.metrics)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from delayed_consumer.clock import Clock
 from delayed_consumer.core.records import Partition, Run
 from delayed_consumer.sinks import Outcome, Sink
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """An outcome, and what is new in it."""
 
     outcome: Outcome

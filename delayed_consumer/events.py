@@ -176,15 +176,20 @@ class Events:
         for run in runs:
             self._debug("handed_over", f"{run.partition}: {len(run)} from offset {run.first_offset}")
 
-    def progressed(self, progress: Progress) -> None:
-        outcome, before = progress.outcome, progress.done_before
-        self._metrics.delivered.inc(progress.newly_done - len(outcome.diverted))
-        self._metrics.bytes_delivered.inc(_value_bytes(outcome, before))
-        self._metrics.lateness.observe(outcome.run.due_ms[before : outcome.done], progress.begun_ms)
-        if not outcome.goes_on:
-            self._metrics.delivery_seconds.observe(progress.took_seconds)
-        if outcome.failure is not None:
-            self._metrics.failed.inc()
+    def progressed(self, news: Sequence[Progress]) -> None:
+        """The counters move once for all of it: at 10,000 records/s there are four runs each millisecond."""
+        delivered = value_bytes = 0
+        for progress in news:
+            outcome, before = progress.outcome, progress.done_before
+            delivered += progress.newly_done - len(outcome.diverted)
+            value_bytes += _value_bytes(outcome, before)
+            self._metrics.lateness.observe(outcome.run.due_ms[before : outcome.done], progress.begun_ms)
+            if not outcome.goes_on:
+                self._metrics.delivery_seconds.observe(progress.took_seconds)
+            if outcome.failure is not None:
+                self._metrics.failed.inc()
+        self._metrics.delivered.inc(delivered)
+        self._metrics.bytes_delivered.inc(value_bytes)
 
     def failed(self, run: Run, index: int, failure: Failure, fate: Fate) -> None:
         """The service goes on; where it does not, `progressed` hears of it."""
@@ -214,6 +219,14 @@ class Events:
                 f"{topic} does not take {_record(run, index)}, which blocks its partition until it does: {reason}",
                 **_coordinates(run, index),
                 to=topic,
+                reason=reason,
+            )
+
+    def batch_refused(self, reason: str, steady_ms: float) -> None:
+        if self._may_repeat("batch", steady_ms):
+            self._warn(
+                "batch_refused",
+                f"a batch was refused as a whole; its records are tried one by one to find which are wrong: {reason}",
                 reason=reason,
             )
 

@@ -14,9 +14,10 @@ from delayed_consumer.errors import GaveUpError, ServiceError, UnreachableError
 from delayed_consumer.events import Events
 from delayed_consumer.membership import Membership
 from delayed_consumer.positions import Positions, Start
-from delayed_consumer.source import Reading, Source, memory_sizes, offsets_of, timestamps_ms
+from delayed_consumer.source import Reading, Source, memory_sizes, offsets_of, one_record, timestamps_ms
 
-CALLBACKS_EVERY_MS = 100.0  # a rebalance, a commit's result, a question or a stop is noticed within this
+CALLBACKS_EVERY_MS = 500.0  # a rebalance or a commit's result is noticed within this
+LONGEST_READ_MS = 250.0  # a stop or a question while the client is waited for: nothing ends its wait
 SINK_EVERY_MS = 5.0  # what the sink has ended is noticed within this
 COMMIT_EVERY_MS = 1.0  # the answer to a commit that records wait for is noticed within this
 REVOKE_GRACE_MS = 5_000.0  # what is in flight may end that long before its partition is given up
@@ -142,14 +143,14 @@ class Loop:
         wait_ms = min(max(0.0, self._engine.wake_ms() - self._clock.now_ms()), longest_ms)
         if self._engine.taking:
             # The client waits in whole milliseconds: rounded down here, the rest is waited for beside it.
-            reading = self.source.read(self._engine.room_records(), int(wait_ms) / 1000)
+            reading = self.source.read(self._engine.room_records, int(min(wait_ms, LONGEST_READ_MS)) / 1000)
             if reading:
                 self._take(reading)
             elif wait_ms % 1:
                 self._clock.wait_ms(wait_ms % 1)
         elif steady_ms >= self._callbacks_at_ms:
             self._callbacks_at_ms = steady_ms + callbacks_every_ms
-            self._take(self.source.read(1, 0))
+            self._take(self.source.read(one_record, 0))
         else:
             self._callbacks_at_ms = min(self._callbacks_at_ms, steady_ms + callbacks_every_ms)
             self._clock.wait_ms(min(wait_ms, self._callbacks_at_ms - steady_ms))
@@ -206,17 +207,18 @@ class Loop:
                 self._events.unusual_timestamps(partition, due, self._clock.steady_ms())
         for partition, offset in reading.ends.items():
             self._engine.reached_end(partition, offset)
-        self._without_offset |= self._engine.positions().keys() & set(reading.without_offset)
+        if reading.without_offset:
+            self._without_offset |= self._engine.positions().keys() & set(reading.without_offset)
 
     def _collect(self) -> None:
-        done = 0
-        for progress in self._dispatcher.collect():
-            done += progress.newly_done
+        news = self._dispatcher.collect()
+        if news:
+            self._events.progressed(news)
+        for progress in news:
             self._advance(progress)
-        self.delivery.done(done, self._engine.take_committable())
+        self.delivery.done(sum(progress.newly_done for progress in news), self._engine.take_committable())
 
     def _advance(self, progress: Progress) -> None:
-        self._events.progressed(progress)
         run, done, failure = progress.outcome.run, progress.outcome.done, progress.outcome.failure
         if not self._engine.owns(run):
             return
@@ -242,7 +244,7 @@ class Loop:
                 self.source.commit(offsets)
                 again_ms = self._clock.steady_ms() + COMMIT_AGAIN_MS
                 while self.delivery.uncommitted() and self._clock.steady_ms() < again_ms:
-                    self._take(self.source.read(1, SINK_EVERY_MS / 1000))
+                    self._take(self.source.read(one_record, SINK_EVERY_MS / 1000))
 
     def _assigned(self) -> list[Partition]:
         return [one.partition for one in self._engine.assignments]

@@ -14,7 +14,7 @@ from delayed_consumer.histogram import LatenessHistogram
 from delayed_consumer.status import PartitionStatus, ServiceStatus, StatusBoard
 
 NAMESPACE = "delayed_consumer"
-ANSWER_TIMEOUT_S = 0.5  # the loop answers within 0.1 s; a probe of Kubernetes gives up after 1 s
+ANSWER_TIMEOUT_S = 0.5  # the loop answers within 0.25 s; a probe of Kubernetes gives up after 1 s
 
 _DELIVERY_BOUNDS_SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
 

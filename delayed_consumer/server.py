@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import selectors
 import socket
 import sys
 import threading
@@ -24,7 +25,6 @@ from delayed_consumer.status import ServiceStatus, StatusBoard
 
 SLOW_CLIENT_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 32  # a thread each; more are closed at once
-CLOSE_WITHIN_S = 0.1  # what a close waits for: the server looks that often whether it should end
 
 IDLE_NOTE = "This instance stands by with nothing to do: there are more instances than partitions."
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
@@ -152,18 +152,26 @@ class StatusServer:
             raise ConfigError(
                 [f"HTTP_HOST={self._host}, HTTP_PORT={self._port}: cannot listen there: {error.strerror}"]
             ) from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(CLOSE_WITHIN_S,), name="status-server", daemon=True
-        )
+        woken, self._wake = socket.socketpair()
+        self._thread = threading.Thread(target=_serve, args=(self._server, woken), name="status-server", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         if self._server is None or self._thread is None:
             return
-        self._server.shutdown()
+        self._wake.close()
         self._thread.join()
         self._server.server_close()
         self._server = self._thread = None
+
+
+def _serve(server: _Server, woken: socket.socket) -> None:
+    """Until the other end of ``woken`` is closed. Not `serve_forever`: that one wakes up to look, however idle."""
+    with woken, selectors.DefaultSelector() as selector:
+        selector.register(server, selectors.EVENT_READ)
+        selector.register(woken, selectors.EVENT_READ)
+        while all(key.fileobj is server for key, _ in selector.select()):
+            server.handle_request()
 
 
 class _Server(ThreadingMixIn, TCPServer):
@@ -172,6 +180,7 @@ class _Server(ThreadingMixIn, TCPServer):
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = MAX_CONNECTIONS
+    timeout = 0  # a connection that is gone again is not waited for
 
     def __init__(self, host: str, port: int, pages: Pages, on_error: Callable[[Exception], None]) -> None:
         self.pages = pages
@@ -180,6 +189,7 @@ class _Server(ThreadingMixIn, TCPServer):
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         self.address_family = family
         super().__init__(address[:2], _Handler)  # type: ignore[arg-type]
+        self.socket.setblocking(False)
 
     def server_bind(self) -> None:
         if self.address_family == socket.AF_INET6:

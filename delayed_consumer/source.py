@@ -35,7 +35,7 @@ from delayed_consumer.probe.connection import DENIED, ClientProperties
 RECORD_OVERHEAD_BYTES = 320
 HEADER_OVERHEAD_BYTES = 160
 
-STATISTICS_INTERVAL_MS = 5_000
+STATISTICS_INTERVAL_MS = 15_000  # of 100 partitions they are megabytes of JSON a minute already
 _FIRST, _END = -2, -1  # the times by which the protocol asks for the ends of a log
 _TIME = itemgetter(1)  # of a timestamp, behind its type
 _RECEIVED_BYTES = re.compile(r'"rx_bytes":\s*(\d+)')
@@ -140,8 +140,10 @@ class Source:
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
-    def read(self, max_records: int, timeout_s: float) -> Reading:
+    def read(self, max_records: Callable[[], int], timeout_s: float) -> Reading:
         """At most ``max_records``, waiting up to ``timeout_s`` for the first; serves callbacks.
+
+        ``max_records`` is asked when there is a first one: it looks at all partitions.
 
         Raises:
             AuthError: not permitted to read a topic or to join the group.
@@ -151,7 +153,8 @@ class Source:
         # Not consume(n, timeout): it waits for all n or the whole timeout (confluent-kafka 2.16).
         message = self._consumer.poll(timeout_s)
         if message is not None:  # a Message with an empty value is false
-            messages = self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
+            more = max_records() - 1
+            messages = self._consumer.consume(more, 0) if more > 0 else []
             messages.insert(0, message)
             self._sort(messages, reading)
         if self._failure is not None:
@@ -355,6 +358,11 @@ class Source:
 
     def _on_lost(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
         self._listener.lost(_named(partitions))
+
+
+def one_record() -> int:
+    """As the most records of a read that is there for its callbacks."""
+    return 1
 
 
 # What is read of every record, column by column: a Python call for each would be most of what reading it costs.

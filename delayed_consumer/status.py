@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,7 +50,9 @@ class ServiceStatus:
 class StatusBoard:
     """Where other threads ask for a snapshot and the loop, which alone may look, answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
+        """``wake`` ends the loop's wait, so that it answers at once; it may be busy reading for a moment."""
+        self._wake = wake
         self._answered = threading.Condition()
         self._latest = ServiceStatus(
             ready=False, stopping=False, idle_member=False, member_id="", last_poll_ms=0.0, partitions=()
@@ -70,6 +73,7 @@ class StatusBoard:
         """A fresh snapshot; after ``timeout_s`` without one (the loop hangs) the last one."""
         with self._answered:
             wanted = self._asked = self._version + 1
+            self._wake()
             self._answered.wait_for(lambda: self._version >= wanted, timeout_s)
             return self._latest
 

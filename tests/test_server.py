@@ -101,8 +101,7 @@ class Instance:
 
 
 @pytest.fixture
-def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[Instance]:
-    monkeypatch.setattr(server_module, "CLOSE_WITHIN_S", 0.005)  # each test closes at least one server
+def instance() -> Iterator[Instance]:
     made = Instance()
     yield made
     made.close()

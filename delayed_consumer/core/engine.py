@@ -211,11 +211,9 @@ def _without_refused(run: Run, refused: Sequence[int]) -> Iterator[Run]:
     """The run in parts: those to deliver, and each that is refused alone."""
     start = 0
     for index in refused:
-        before, rest = run.split(index - start)
-        one, run = rest.split(1)
+        if start < index:
+            yield run.part(start, index)
+        yield replace(run.part(index, index + 1), refused=REFUSED_TIMESTAMP)
         start = index + 1
-        if before:
-            yield before
-        yield replace(one, refused=REFUSED_TIMESTAMP)
-    if run:
-        yield run
+    if start < len(run):
+        yield run.part(start, len(run))

@@ -97,7 +97,7 @@ def decide(assignments: Collection[Assignment], limits: Limits, now_ms: float) -
         pause=[one.partition for one in to_pause],
         resume=[(one.partition, one.position) for one in to_resume],
         stuck=[one.partition for one in stuck],
-        taking=some_read or (not room.exhausted and all(one.paused or one.at_end for one in assignments)),
+        taking=some_read or (not room.exhausted and _may_hear_of_more(assignments)),
         short_of_room=any(one.hungry and not one.reading for one in assignments),
         again_ms=min((_again_ms(one, limits, now_ms) for one in assignments), default=float("inf")),
     )
@@ -143,6 +143,13 @@ def _should_pause(one: Assignment, room: Room, some_read: bool, limits: Limits, 
     if reads_on is None or reads_on - now_ms < SHORT_WAIT_MS:
         return False
     return one.at_end or (one.next_due_ms is not None and one.next_due_ms - now_ms >= LONG_WAIT_MS)
+
+
+def _may_hear_of_more(assignments: Collection[Assignment]) -> bool:
+    """All have been read as far as they should, and the log of one that is not paused may go on at any moment."""
+    if not all(one.paused or one.at_end for one in assignments):
+        return False
+    return not assignments or any(not one.paused for one in assignments)
 
 
 def _is_stuck(one: Assignment, now_ms: float) -> bool:

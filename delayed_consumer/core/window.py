@@ -8,6 +8,8 @@ from delayed_consumer.core.due import DueRule
 from delayed_consumer.core.offsets import InFlight
 from delayed_consumer.core.records import Partition, Run
 
+CUT_BYTES = 16_384
+
 
 class Assignment:
     """The state of one partition from assign to revoke; dropped then, never reset.
@@ -40,6 +42,8 @@ class Assignment:
         self.last_progress_ms = 0.0
         self.stored: int | None = None
         self._held: deque[Run] = deque()
+        self._started = 0  # how many records of the first held run have gone to the sink
+        self._started_bytes = 0
         self.held_records = 0
         self.held_bytes = 0
 
@@ -55,7 +59,7 @@ class Assignment:
     @property
     def next_due_ms(self) -> int | None:
         """When the first held record is due."""
-        return self._held[0].due_ms[0] if self._held else None
+        return self._held[0].due_ms[self._started] if self._held else None
 
     @property
     def furthest_due_ms(self) -> int | None:
@@ -69,7 +73,7 @@ class Assignment:
 
     def due_records(self, now_ms: float) -> int:
         """Records that are due and not done."""
-        due = self.in_flight.records
+        due = self.in_flight.records - self._started
         for run in self._held:
             count = run.due_count(now_ms)
             due += count
@@ -85,7 +89,7 @@ class Assignment:
         """
         first = self.in_flight.first_unfinished_offset
         if first is None and self._held:
-            first = self._held[0].first_offset
+            first = self._held[0].offsets[self._started]
         return first if first is not None else self.position
 
     def hold(self, run: Run) -> None:
@@ -122,14 +126,12 @@ class Assignment:
         """Moves the first run's due records, at most ``max_records``, from held to in flight."""
         if not self._held:
             return None
-        run = self._held[0]
-        count = min(run.due_count(now_ms), max_records)
-        if count == 0:
+        read, first = self._held[0], self._started
+        end = min(read.due_count(now_ms), first + max_records)
+        if end <= first:
             return None
-        if count < len(run):
-            run, self._held[0] = run.split(count)
-        else:
-            self._held.popleft()
+        run = read.part(first, end)
+        self._cut_off(read, end, run.size_bytes)
         self.held_records -= len(run)
         self.held_bytes -= run.size_bytes
         if not self.in_flight:
@@ -137,6 +139,18 @@ class Assignment:
         self.in_flight.start(run)
         self.last_start_ms = now_ms
         return run
+
+    def _cut_off(self, read: Run, end: int, started_bytes: int) -> None:
+        """``read`` has started up to index ``end``. To copy the rest of it each millisecond would cost more than all
+        else, so what has started stays in memory until it is `CUT_BYTES`."""
+        self._started, self._started_bytes = end, self._started_bytes + started_bytes
+        if end == len(read):
+            self._held.popleft()
+        elif self._started_bytes >= CUT_BYTES:
+            self._held[0] = read.part(end, len(read))
+        else:
+            return
+        self._started = self._started_bytes = 0
 
     def finish(self, run: Run, done: int, now_ms: float) -> None:
         """The first ``done`` records of a run in flight are done."""

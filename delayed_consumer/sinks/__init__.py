@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from delayed_consumer.core.engine import InFlightLimit
 from delayed_consumer.core.records import Partition, Run
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How far a run has come.
+class Outcome(NamedTuple):
+    """How far a run has come. A tuple: a frozen dataclass costs five times as much, thousands of times a second.
 
     Attributes:
         run: as it was handed over.

@@ -12,6 +12,28 @@ from delayed_consumer.origin import Origins
 from delayed_consumer.record import Record
 
 
+def columns(run: Run, indices: Sequence[int], origins: Origins, tried: Iterator[int]) -> tuple[Iterable[Any], ...]:
+    """Of these records: topic, partition, offset, timestamp_ms, due_ms, key, value, headers, attempt.
+
+    ``tried``: how often they were tried in vain. A column each, without a Python call for each record, and some
+    without an end: the offsets have one.
+    """
+    messages = _at(run.messages, indices)
+    message = type(messages[0])
+    keys, values = map(message.key, messages), map(message.value, messages)
+    offsets, due_ms = _at(run.offsets, indices), _at(run.due_ms, indices)
+    if origins.may_be_elsewhere(run.partition.topic):
+        found = [origins.of(run, index) for index in indices]
+        where = tuple([getattr(one, name) for one in found] for name in ("topic", "partition", "offset"))
+        headers = [list(one.headers) for one in found]
+        written_ms, first_attempts = [one.timestamp_ms for one in found], [one.attempts + 1 for one in found]
+        return *where, written_ms, due_ms, keys, values, headers, map(add, first_attempts, tried)
+    headers = _copies(list(map(message.headers, messages)))
+    topic, number = map(repeat, run.partition)
+    timestamps_ms = _at(run.timestamps_ms, indices)
+    return topic, number, offsets, timestamps_ms, due_ms, keys, values, headers, map(add, repeat(1), tried)
+
+
 def records(
     run: Run, indices: Sequence[int], begun_ms: float, origins: Origins, tried: Iterator[int]
 ) -> Iterator[Record]:
@@ -33,31 +55,9 @@ def records_one_by_one(
 def _made(
     run: Run, indices: Sequence[int], lateness_ms: Iterable[float], origins: Origins, tried: Iterator[int]
 ) -> Iterator[Record]:
-    *where, due_ms, keys, values, headers, attempts = _columns(run, indices, origins, tried)
+    *where, due_ms, keys, values, headers, attempts = columns(run, indices, origins, tried)
     rows = zip(*where, due_ms, lateness_ms, keys, values, headers, attempts, strict=False)
     return map(tuple.__new__, repeat(Record), rows)
-
-
-def _columns(run: Run, indices: Sequence[int], origins: Origins, tried: Iterator[int]) -> tuple[Iterable[Any], ...]:
-    """Of these records: topic, partition, offset, timestamp_ms, due_ms, key, value, headers, attempt.
-
-    ``tried``: how often they were tried in vain. A column each, without a Python call for each record, and some
-    without an end: the offsets have one.
-    """
-    messages = _at(run.messages, indices)
-    message = type(messages[0])
-    keys, values = map(message.key, messages), map(message.value, messages)
-    offsets, due_ms = _at(run.offsets, indices), _at(run.due_ms, indices)
-    if origins.may_be_elsewhere(run.partition.topic):
-        found = [origins.of(run, index) for index in indices]
-        where = tuple([getattr(one, name) for one in found] for name in ("topic", "partition", "offset"))
-        headers = [list(one.headers) for one in found]
-        written_ms, first_attempts = [one.timestamp_ms for one in found], [one.attempts + 1 for one in found]
-        return *where, written_ms, due_ms, keys, values, headers, map(add, first_attempts, tried)
-    headers = _copies(list(map(message.headers, messages)))
-    topic, number = map(repeat, run.partition)
-    timestamps_ms = _at(run.timestamps_ms, indices)
-    return topic, number, offsets, timestamps_ms, due_ms, keys, values, headers, map(add, repeat(1), tried)
 
 
 def _copies(headers: Sequence[Any]) -> list[list[Any]]:

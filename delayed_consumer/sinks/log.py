@@ -7,16 +7,18 @@ import os
 import select
 import stat
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import orjson
 
 from delayed_consumer.core.engine import InFlightLimit
 from delayed_consumer.core.records import Partition, Run
-from delayed_consumer.origin import Origin, Origins
+from delayed_consumer.origin import Origins
 from delayed_consumer.sinks import Outcome
+from delayed_consumer.sinks.columns import columns
 
 # A pipe that poll() calls writable takes this much without blocking (POSIX); it holds 16 times that.
 _NEVER_BLOCKS_BYTES = select.PIPE_BUF
@@ -95,8 +97,7 @@ class LogSink:
     def _next_lines(self) -> _Lines | None:
         if self._lines is None and self._waiting:
             run, delivered_ms = self._waiting.popleft()
-            lines = [_line(run, index, self._origins.of(run, index), delivered_ms) for index in range(len(run))]
-            self._lines = _Lines(run, b"".join(lines))
+            self._lines = _Lines(run, b"".join(_lines(run, delivered_ms, self._origins)))
         return self._lines
 
     def _write(self, lines: _Lines) -> None:
@@ -117,21 +118,22 @@ class LogSink:
         return [Outcome(lines.run, lines.records_written, failure), *given_up]
 
 
-def _line(run: Run, index: int, origin: Origin, delivered_ms: float) -> bytes:
-    """A record that is tried again has the coordinates, timestamp and headers that it had at first."""
-    message = run.messages[index]
-    record = {
-        "topic": origin.topic,
-        "partition": origin.partition,
-        "offset": origin.offset,
-        "timestamp_ms": origin.timestamp_ms,
-        "due_ms": run.due_ms[index],
-        "delivered_ms": delivered_ms,
-        "key": text_or_base64(message.key()),
-        "value": text_or_base64(message.value()),
-        "headers": [(name, text_or_base64(value)) for name, value in origin.headers],
-    }
-    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+def _lines(run: Run, delivered_ms: float, origins: Origins) -> Iterator[bytes]:
+    """Records that are tried again have the coordinates, timestamp and headers that they had at first."""
+    rows = zip(*columns(run, range(len(run)), origins, repeat(0)), strict=False)
+    for topic, partition, offset, timestamp_ms, due_ms, key, value, headers, _ in rows:
+        record = {
+            "topic": topic,
+            "partition": partition,
+            "offset": offset,
+            "timestamp_ms": timestamp_ms,
+            "due_ms": due_ms,
+            "delivered_ms": delivered_ms,
+            "key": text_or_base64(key),
+            "value": text_or_base64(value),
+            "headers": [(name, text_or_base64(one)) for name, one in headers],
+        }
+        yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def text_or_base64(data: bytes | None) -> Any:

@@ -56,6 +56,13 @@ def test_without_partitions_the_client_is_polled_for_the_first_ones() -> None:
     assert look().taking
 
 
+def test_while_all_are_paused_the_client_has_nothing_to_take_from() -> None:
+    one, other = held(LONG_WAIT_MS + LOOKAHEAD_MS), held(LONG_WAIT_MS + LOOKAHEAD_MS, number=1)
+    look(one, other, limits=FILLED)
+    assert (one.paused, other.paused) == (True, True)
+    assert not look(one, other, limits=FILLED).taking
+
+
 def test_a_partition_reads_until_it_holds_a_look_ahead() -> None:
     one = held(LOOKAHEAD_MS - 1)
     assert look(one).taking

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import weakref
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delayed_consumer.core.window import Assignment
-from tests.core.making import assignment, holding, run_of
+from delayed_consumer.core.records import Run
+from delayed_consumer.core.window import CUT_BYTES, Assignment
+from tests.core.making import assignment, holding, partition, run_of
 
 ALL = 1_000
 
@@ -126,6 +129,25 @@ def test_the_oldest_that_is_not_done_is_in_flight_or_else_held() -> None:
     assert (one.oldest_unfinished_due_ms, one.next_due_ms) == (100, 200)
     one.in_flight.finish(run, len(run))
     assert one.oldest_unfinished_due_ms == 200
+
+
+class _Message:
+    """Knows when nobody holds it any more."""
+
+
+def test_records_that_are_done_leave_memory_before_the_last_one_of_their_read_has_started() -> None:
+    one = assignment()
+    messages = [_Message() for _ in range(8)]
+    alive = [weakref.ref(message) for message in messages]
+    moments = list(range(8))
+    one.hold(Run(partition(0), 1, messages, moments, moments, moments, [CUT_BYTES // 2] * 8))
+    del messages
+    for now_ms in range(6):
+        run = one.start_due(now_ms, ALL)
+        assert run is not None
+        one.finish(run, len(run), now_ms)
+        del run
+    assert [number for number, message in enumerate(alive) if message() is not None] == [6, 7]
 
 
 @given(st.lists(st.lists(st.integers(0, 100), min_size=1, max_size=6), max_size=6), st.data())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from delayed_consumer.loop import CALLBACKS_EVERY_MS
 from delayed_consumer.snapshot import LogEnd
 from tests.loop.clock import START_MS
 from tests.loop.world import World
@@ -53,7 +54,7 @@ def test_the_group_is_kept_while_a_clock_that_was_set_back_catches_up(world: Wor
     world.run_until(lambda: not world.engine.taking)
     world.clock.set_by(-2 * HOUR_MS)
     world.run_for(60_000)
-    assert world.client.longest_silence_ms <= 100
+    assert world.client.longest_silence_ms <= CALLBACKS_EVERY_MS
 
 
 def test_what_is_due_by_a_clock_that_was_set_forward_is_delivered_at_once(world: World) -> None:
@@ -76,7 +77,7 @@ def test_a_clock_that_is_set_back_does_not_blind_the_watchdog(world: World) -> N
     world.reporter.look()
     world.run_for(1_000)
     world.clock.set_by(-HOUR_MS)
-    world.run_for(2_200)
+    world.run_for(2_500)
     assert world.offsets(orders) == [0]
     assert world.metrics.totals()["stuck_pauses"] == 1
 
