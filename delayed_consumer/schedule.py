@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -20,10 +20,10 @@ class Schedule:
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
 
-    def every(self, seconds: float, job: Callable[[], None], *, at_once: bool) -> None:
-        """Runs ``job`` every ``seconds``, first now or after the first interval."""
-        first = {"next_run_time": datetime.now(UTC)} if at_once else {}
-        self._scheduler.add_job(job, "interval", seconds=seconds, **first)
+    def every(self, seconds: float, job: Callable[[], None], *, first_after_seconds: float) -> None:
+        """Runs ``job`` every ``seconds``."""
+        first = datetime.now(UTC) + timedelta(seconds=first_after_seconds)
+        self._scheduler.add_job(job, "interval", seconds=seconds, next_run_time=first)
 
     def start(self) -> None:
         self._scheduler.start()
