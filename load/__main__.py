@@ -25,6 +25,7 @@ from load.limits.key_ordering import key_ordering
 from load.limits.kills import kills
 from load.limits.memory import memory
 from load.limits.relay import relay
+from load.limits.restart import restart
 from load.measure import measure
 from load.pictures import draw
 from load.profile import missing as profile_missing
@@ -45,6 +46,7 @@ LIMITS: Mapping[str, tuple[str, Callable[[Cluster, argparse.Namespace], Section]
     "memory": ("memory while 1 GB waits and while it is delivered", lambda where, _: memory(where)),
     "idle": ("CPU with 100 waiting partitions; start to first delivery", lambda where, _: idle(where)),
     "kills": ("25 SIGKILLs in a minute", lambda where, options: kills(where, options.seed)),
+    "restart": ("how soon due records are delivered after a broker was away", lambda _, __: restart()),
     "commits": ("what commits cost, per record, per hundred, periodic", lambda where, _: commits(where)),
     "relay": ("SINK=topic against bare loops; exactly-once against at-least-once", lambda where, _: relay(where)),
     "handlers": (
