@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from load.compare.about import About
+from load.compare.ahead import WHY, ahead
 from load.compare.cases import Case, chosen_cases
 from load.compare.command import add_options
 from load.compare.contender import BARE, contenders
@@ -238,3 +239,21 @@ def test_the_report_names_what_was_left_out_and_what_failed_and_why() -> None:
     assert "- **java failed in a round:** RuntimeError: it ended with 1: no memory" in report
     (row,) = [line for line in report.splitlines() if line.startswith("| aiokafka")]
     assert row.split(" | ")[1:4] == ["0", "100", "0.25"]
+
+
+def test_the_report_says_who_is_ahead_in_every_round_and_why() -> None:
+    ours = figures_of(dict.fromkeys(range(40), LATE_MS))
+    lighter, heavier = replace(ours, rss_mib=0.5), replace(ours, rss_mib=2.0)
+    entries = {
+        "service-log": Entry(rounds=[ours, ours]),
+        "aiokafka": Entry(rounds=[lighter, lighter]),
+        "java": Entry(rounds=[lighter, heavier]),
+        "sleeping": Entry(rounds=[replace(lighter, delivered_percent=25.0)] * 2),
+        "naive-pause": Entry(rounds=[replace(lighter, early=1.0)] * 2),
+    }
+    assert [(one.name, one.figure, one.theirs, one.ours) for one in ahead({STEADY: entries})] == [
+        ("aiokafka", "rss_mib", 0.5, 1.0)
+    ]
+    report = markdown({STEADY: entries}, EVERYONE, About("python -m load compare", "today", {}, 2, {}))
+    assert f"- **peak RSS, MiB:** aiokafka at steady: 0.5 for 1. Why: {WHY['rss_mib']}." in report
+    assert "Nobody" in markdown({STEADY: {"service-log": Entry(rounds=[ours])}}, EVERYONE, About("", "", {}, 1, {}))

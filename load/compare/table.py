@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 
 from load.compare.about import About
+from load.compare.ahead import WHY, ahead
 from load.compare.cases import Case
 from load.compare.contender import Contender
 from load.compare.contest import Entry, Results
@@ -54,6 +55,7 @@ def markdown(results: Results, takers: Mapping[str, Contender], about: About) ->
     lines += [_EXPLANATION.format(rounds=about.rounds)]
     for case, entries in results.items():
         lines += [f"## {case.name}", "", *_table(case, entries, takers), *_caveats(entries), ""]
+    lines += _who_is_ahead(results)
     lines += [f"- **Left out:** {name}: {reason}." for name, reason in about.left_out.items()]
     return "\n".join(lines) + "\n"
 
@@ -67,6 +69,20 @@ def _table(case: Case, entries: Mapping[str, Entry], takers: Mapping[str, Conten
         cells = [_cell(spreads.get(column)) for column in columns]
         lines.append(f"| {takers[name].words} | {' | '.join(cells)} |")
     return lines
+
+
+def _who_is_ahead(results: Results) -> list[str]:
+    """In every round, by one figure; and why."""
+    lines = ["## Who is ahead of this service, and why", ""]
+    by_figure = {figure: [one for one in ahead(results) if one.figure == figure] for figure in WHY}
+    for figure, found in by_figure.items():
+        if found:
+            column = (_STEADY_COLUMNS | _CATCH_UP_COLUMNS)[figure]
+            where = "; ".join(
+                f"{one.name} at {one.case.name}: {amount(one.theirs)} for {amount(one.ours)}" for one in found
+            )
+            lines += [f"- **{column}:** {where}. Why: {WHY[figure]}."]
+    return [*lines, *([] if len(lines) > 2 else ["Nobody, by any figure, in every round."]), ""]
 
 
 def _cell(spread: Spread | None) -> str:
