@@ -33,6 +33,19 @@ def tuned(records: int, partitions: int) -> float:
     return _consume(records, partitions, _TUNED)
 
 
+def one_by_one(records: int, partitions: int) -> float:
+    """The same with a call for each record, as a handler of single records has one."""
+    consumer, _ = _reader(partitions, _TUNED)
+    begun = time.perf_counter()
+    read = 1
+    while read < records:
+        if consumer.poll(0.1) is not None:
+            read += 1
+    seconds = time.perf_counter() - begun
+    consumer.close()
+    return seconds
+
+
 def relay(records: int, partitions: int) -> float:
     """Reads, and produces what it read until all is acknowledged, with the properties of the service's producer."""
 

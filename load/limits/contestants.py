@@ -111,6 +111,7 @@ def handler_lateness(records: int, partitions: int) -> dict[str, float]:
 CONTESTANTS: Mapping[str, Callable[[int, int], float | dict[str, float]]] = {
     "bare-with-defaults": bare.with_defaults,
     "bare": bare.tuned,
+    "bare-one-by-one": bare.one_by_one,
     "bare-relay": bare.relay,
     "bare-relay-with-origin": bare.relay_with_origin,
     "bare-posts": bare.posts,
