@@ -82,11 +82,12 @@ class HttpHandler:
     def _read_out(self, answer: BaseHTTPResponse) -> None:
         """To its end, so that the connection can be used again; one too long for that is cut off."""
         left_bytes = self._most_answer_bytes + 1
-        while left_bytes and (part := answer.read(left_bytes)):  # only a read of nothing tells whether it was all
+        # Where the length was not told, only a read of nothing tells whether it was all.
+        while left_bytes and not answer.closed and (part := answer.read(left_bytes)):
             left_bytes -= len(part)
         if not left_bytes:
             answer.close()
-            answer.release_conn()
+        answer.release_conn()
 
     def _refused(self, answer: BaseHTTPResponse) -> NoReturn:
         with suppress(HTTPError, OSError):  # the status says enough

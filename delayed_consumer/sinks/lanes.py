@@ -284,6 +284,8 @@ class Turn:
 
     def rest(self) -> list[Span]:
         """What is not marked, of that which is kept."""
+        if self._span == len(self.spans):
+            return []
         rest = [Span(flight, indices) for flight, indices in self.spans[self._span :]]
         unmarked = split(rest, self._index)[1]
         return unmarked if self.kept is None else split(unmarked, self.kept - self.marked)[0]
