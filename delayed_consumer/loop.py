@@ -17,6 +17,7 @@ from delayed_consumer.positions import Positions, Start
 from delayed_consumer.source import Reading, Source, memory_sizes, offsets_of, one_record, timestamps_ms
 
 CALLBACKS_EVERY_MS = 500.0  # a rebalance or a commit's result is noticed within this
+GROUP_EVERY_MS = 50.0  # and the steps of a rebalance that follow within this: others wait for them
 LONGEST_READ_MS = 250.0  # a stop or a question while the client is waited for: nothing ends its wait
 SINK_EVERY_MS = 5.0  # what the sink has ended is noticed within this
 COMMIT_EVERY_MS = 1.0  # the answer to a commit that records wait for is noticed within this
@@ -138,7 +139,7 @@ class Loop:
     def _read(self) -> None:
         """Takes records as they come; where none may be taken, waits beside the client and serves its callbacks."""
         steady_ms = self._clock.steady_ms()  # a wall clock that is set back must not put off the callbacks
-        callbacks_every_ms = COMMIT_EVERY_MS if self.delivery.awaits_commit else CALLBACKS_EVERY_MS
+        callbacks_every_ms = self._callbacks_every_ms()
         longest_ms = min(callbacks_every_ms, SINK_EVERY_MS) if self._dispatcher.busy else callbacks_every_ms
         wait_ms = min(max(0.0, self._engine.wake_ms() - self._clock.now_ms()), longest_ms)
         if self._engine.taking:
@@ -154,6 +155,11 @@ class Loop:
         else:
             self._callbacks_at_ms = min(self._callbacks_at_ms, steady_ms + callbacks_every_ms)
             self._clock.wait_ms(min(wait_ms, self._callbacks_at_ms - steady_ms))
+
+    def _callbacks_every_ms(self) -> float:
+        if self.delivery.awaits_commit:
+            return COMMIT_EVERY_MS
+        return CALLBACKS_EVERY_MS if self.membership.settled else GROUP_EVERY_MS
 
     def _find_positions(self) -> None:
         """Asks where to read the partitions for which the client knows no offset: new ones at once, for the client

@@ -5,6 +5,7 @@ from __future__ import annotations
 from delayed_consumer.clock import Clock
 
 IDLE_AFTER_MS = 5_000.0  # partitions on their way from another member arrive within this
+SETTLED_AFTER_MS = 10_000.0  # a rebalance has several steps, and one often follows another
 
 
 class Membership:
@@ -13,6 +14,7 @@ class Membership:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._empty_since_ms = clock.steady_ms()
+        self._changed_ms = clock.steady_ms()
         self._assigned = 0
         self.joined = False
 
@@ -37,7 +39,13 @@ class Membership:
         """We are a member, and for a while there has been no partition for us."""
         return self.joined and not self._assigned and self._clock.steady_ms() - self._empty_since_ms >= IDLE_AFTER_MS
 
+    @property
+    def settled(self) -> bool:
+        """The group has not changed lately, as far as we know."""
+        return self._clock.steady_ms() - self._changed_ms >= SETTLED_AFTER_MS
+
     def _count(self, assigned: int) -> None:
+        self._changed_ms = self._clock.steady_ms()
         if self._assigned and not assigned:
             self._empty_since_ms = self._clock.steady_ms()
         self._assigned = assigned

@@ -12,7 +12,7 @@ from confluent_kafka import Message, Producer
 
 from load.broker import Broker, free_ports
 from tests.conftest import Kafka, ServiceStarter
-from tests.support.open_transactions import freeze_within_transaction
+from tests.support.open_transactions import freeze_within_transaction, held_back
 from tests.support.proxy import END_TXN, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED, TXN_OFFSET_COMMIT, HoldingProxy
 from tests.support.service import ServiceProcess
 from tests.support.settings import SHORT_SESSION
@@ -149,7 +149,9 @@ def test_an_instance_frozen_within_a_transaction_comes_back_to_partitions_that_a
     for service in (frozen, other):
         service.wait_until(lambda: delivered(service) > 50)  # noqa: B023
     freeze_within_transaction(frozen, target)
+    open_since = held_back(target).items()
     other.wait_until(lambda: len(other.partitions()) == PARTITIONS)
+    other.wait_until(lambda: not open_since & held_back(target).items(), what="the abort by the brokers")
     before = delivered(other)
     other.wait_until(lambda: delivered(other) > before + 500, what="deliveries of what was the other's")
     frozen.signal(signal.SIGCONT)

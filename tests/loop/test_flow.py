@@ -6,7 +6,8 @@ from functools import partial
 
 from confluent_kafka import KafkaError
 
-from delayed_consumer.loop import CALLBACKS_EVERY_MS
+from delayed_consumer.loop import CALLBACKS_EVERY_MS, GROUP_EVERY_MS
+from delayed_consumer.membership import SETTLED_AFTER_MS
 from delayed_consumer.snapshot import LogEnd
 from tests.loop.clock import START_MS
 from tests.loop.kafka import FETCH_MS, FETCH_RECORDS, QUEUE_RECORDS
@@ -30,6 +31,17 @@ def test_a_partition_that_waits_for_minutes_is_paused_and_costs_the_group_nothin
     assert world.client.paused == set()
     world.run_for(LOOKAHEAD_MS)
     assert world.lateness_ms() == [0.0]
+
+
+def test_the_steps_of_a_rebalance_follow_sooner_than_its_first(world: World) -> None:
+    """Others wait for each of them."""
+    orders, *_ = world.kafka.create("orders", 1)
+    world.kafka.produce(orders, START_MS)
+    world.start()
+    world.run_for(SETTLED_AFTER_MS - 100)
+    assert world.client.longest_silence_ms <= GROUP_EVERY_MS
+    world.run_for(5_000)
+    assert GROUP_EVERY_MS < world.client.longest_silence_ms <= CALLBACKS_EVERY_MS
 
 
 def test_a_resumed_partition_is_read_within_milliseconds(world: World) -> None:
