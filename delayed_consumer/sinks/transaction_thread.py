@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 
 from delayed_consumer.clock import Clock
@@ -23,12 +24,11 @@ class TransactionThread:
     def __init__(self, client: TransactionalClient, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._tasks: SimpleQueue[Task | None] = SimpleQueue()
-        self._results: SimpleQueue[Transaction | Exception | None] = SimpleQueue()
+        self._transaction: Transaction | None = None
         self._busy = False
+        self._begun_ms = 0.0
         self._again_ms = 0.0
-        self._thread = threading.Thread(target=self._work, name="transactions", daemon=True)
-        self._thread.start()
+        self._new_thread()
 
     @property
     def ready(self) -> bool:
@@ -36,10 +36,13 @@ class TransactionThread:
         return not self._busy and self._client.prepared
 
     def begin(self, transaction: Transaction, membership: object) -> None:
+        client = self._client
+
         def carry_out() -> Transaction:
-            self._client.carry_out(transaction, membership)
+            client.carry_out(transaction, membership)
             return transaction
 
+        self._transaction = transaction
         self._start(carry_out)
 
     def ended(self) -> Transaction | None:
@@ -49,8 +52,9 @@ class TransactionThread:
         """
         if self._busy:
             if self._results.empty():
-                return None
+                return self._leave_behind() if self._is_stuck() else None
             self._busy = False
+            self._transaction = None
             result = self._results.get()
             if isinstance(result, Exception):
                 self._again_ms = float("inf")
@@ -59,7 +63,7 @@ class TransactionThread:
                 self._again_ms = self._clock.steady_ms() + AGAIN_MS
             return result
         if not self._client.prepared and self._clock.steady_ms() >= self._again_ms:
-            self._start(self._prepare)
+            self._start(self._client.prepare)
         return None
 
     def close(self) -> None:
@@ -67,18 +71,46 @@ class TransactionThread:
         self._tasks.put(None)
         self._thread.join(CLOSE_SECONDS)
 
+    def _is_stuck(self) -> bool:
+        return self._clock.steady_ms() - self._begun_ms >= self._client.longest_ms
+
+    def _leave_behind(self) -> Transaction | None:
+        """A call of the client's has not returned, long after its time-out: `send_offsets_to_transaction` when a broker
+        stops meanwhile (librdkafka 2.16, seldom). Goes on with another producer, whose `init_transactions` ends what
+        the former has open and fences it, so what that may still do is refused."""
+        transaction, self._transaction = self._transaction, None
+        self._client = self._client.successor()
+        self._new_thread()
+        self._busy = False
+        self._again_ms = self._clock.steady_ms() + AGAIN_MS
+        if transaction is None:
+            return None
+        return Transaction(
+            transaction.offsets, transaction.write, result=Result.UNKNOWN, reason="the client's call does not return"
+        )
+
+    def _new_thread(self) -> None:
+        self._tasks: SimpleQueue[Task | None] = SimpleQueue()
+        self._results: SimpleQueue[Transaction | Exception | None] = SimpleQueue()
+        work = partial(self._work, self._client, self._tasks, self._results)
+        self._thread = threading.Thread(target=work, name="transactions", daemon=True)
+        self._thread.start()
+
     def _start(self, task: Task) -> None:
         self._busy = True
+        self._begun_ms = self._clock.steady_ms()
         self._tasks.put(task)
 
-    def _prepare(self) -> None:
-        self._client.prepare()
-
-    def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
+    def _work(
+        self,
+        client: TransactionalClient,
+        tasks: SimpleQueue[Task | None],
+        results: SimpleQueue[Transaction | Exception | None],
+    ) -> None:
+        while (task := tasks.get()) is not None:
             try:
-                self._results.put(task())
+                results.put(task())
             except Exception as error:  # the loop is told: it would wait for ever
-                self._results.put(error)
+                results.put(error)
             self._clock.wake()
-        self._client.drop()
+        client.drop()

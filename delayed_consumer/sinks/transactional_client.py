@@ -161,6 +161,15 @@ class TransactionalClient:
         self._begun_ms = 0.0
         self.prepared = False
 
+    @property
+    def longest_ms(self) -> float:
+        """No call of ours takes longer, in milliseconds, unless the client has lost it."""
+        return 2 * self._timeout_ms
+
+    def successor(self) -> TransactionalClient:
+        """Another one under the same id, for when a call of this one does not return."""
+        return TransactionalClient(self._properties, self._id, self._clock, self._logger)
+
     def prepare(self) -> None:
         """Ends what is left open under our id; afterwards we are `prepared`, unless the brokers did not answer.
 
