@@ -147,9 +147,8 @@ def _should_pause(one: Assignment, room: Room, some_read: bool, limits: Limits, 
 
 def _may_hear_of_more(assignments: Collection[Assignment]) -> bool:
     """All have been read as far as they should, and the log of one that is not paused may go on at any moment."""
-    if not all(one.paused or one.at_end for one in assignments):
-        return False
-    return not assignments or any(not one.paused for one in assignments)
+    all_read = all(one.paused or one.at_end for one in assignments)
+    return not assignments or (all_read and any(not one.paused for one in assignments))
 
 
 def _is_stuck(one: Assignment, now_ms: float) -> bool:

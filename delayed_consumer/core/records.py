@@ -21,7 +21,7 @@ class Partition(NamedTuple):
 @dataclass(slots=True, eq=False)
 class Run:
     """Consecutive records of one partition, column by column, in offset order. Never changed; to say so with
-    ``frozen`` would make one three times as expensive, thousands of times a second.
+    ``frozen`` would make one five times as expensive, thousands of times a second.
 
     A class per record would cost more than fetching it. ``messages`` are the client's objects, which
     the core never looks into. ``due_ms`` ascends (see `due`). ``generation`` names the

@@ -79,6 +79,7 @@ class TransactionThread:
         stops meanwhile (librdkafka 2.16, seldom). Goes on with another producer, whose `init_transactions` ends what
         the former has open and fences it, so what that may still do is refused."""
         transaction, self._transaction = self._transaction, None
+        self._tasks.put(None)  # should the call return after all, its thread lets go of the producer and ends
         self._client = self._client.successor()
         self._new_thread()
         self._busy = False

@@ -21,6 +21,7 @@ class Client:
     def __init__(self, hangs: threading.Event | None) -> None:
         self._hangs = hangs
         self.prepared = hangs is not None
+        self.dropped = False
 
     def carry_out(self, transaction: Transaction, _: object) -> None:
         if self._hangs is not None:
@@ -35,6 +36,7 @@ class Client:
 
     def drop(self) -> None:
         self.prepared = False
+        self.dropped = True
 
 
 def transaction() -> Transaction:
@@ -49,7 +51,8 @@ def ended(thread: TransactionThread) -> Transaction:
 def test_a_call_that_does_not_return_is_left_behind_and_its_outcome_unknown() -> None:
     returns = threading.Event()
     clock = ManualClock()
-    thread = TransactionThread(cast("TransactionalClient", Client(returns)), clock)
+    stuck = Client(returns)
+    thread = TransactionThread(cast("TransactionalClient", stuck), clock)
     thread.begin(transaction(), None)
     clock.wait_ms(LONGEST_MS - 1)
     assert thread.ended() is None
@@ -59,7 +62,9 @@ def test_a_call_that_does_not_return_is_left_behind_and_its_outcome_unknown() ->
     clock.wait_ms(AGAIN_MS)
     thread.ended()
     wait_until(lambda: thread.ended() is None and thread.ready)
+    assert not stuck.dropped
     returns.set()
+    wait_until(lambda: stuck.dropped)
     thread.begin(transaction(), None)
     assert ended(thread).result is Result.COMMITTED
     thread.close()
