@@ -11,6 +11,7 @@ from math import nan
 from pathlib import Path
 from typing import Literal
 
+from delayed_consumer.source import STATISTICS_INTERVAL_MS
 from load.cluster import Cluster
 from load.deliveries import Deliveries, TopicReader
 from load.oracle import Delivered, Key, Verdict, Written, judge
@@ -28,7 +29,7 @@ SinkName = Literal["log", "topic"]
 _START_SECONDS = 15.0
 GRACE_SECONDS = 15.0  # how much longer than planned is waited before records count as lost
 _LOOK_SECONDS = 0.25
-_COUNTED_EVERY_SECONDS = 5.5  # the client counts what it received every 5 s
+_COUNTED_EVERY_SECONDS = STATISTICS_INTERVAL_MS / 1000 + 0.5  # the client counts what it received
 
 
 @dataclass(frozen=True)
