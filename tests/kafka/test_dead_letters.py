@@ -6,16 +6,11 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Message
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are public, but not marked so
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-)
 
 from tests.conftest import Kafka, ServiceStarter
 from tests.kafka.test_timestamps import any_timestamp
 from tests.support.service import ServiceProcess
-from tests.support.topics import Headers, Record, Topic, admin, committed, create_topic, now_ms, read_all, unique
+from tests.support.topics import Headers, Record, Topic, committed, create_topic, now_ms, read_all, unique
 from tests.support.wait import wait_until
 
 YEAR_3000_MS = 32_503_680_000_000
@@ -58,11 +53,7 @@ def wait_for_commit(service: ServiceProcess, topic: Topic, offsets: dict[int, in
 
 def take_messages_of(topic: Topic, max_bytes: int) -> None:
     """The operator raises the topic's limit."""
-    limit = ConfigEntry("max.message.bytes", str(max_bytes), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ConfigResource.Type.TOPIC, topic.name, incremental_configs=[limit])
-    client = admin(topic.bootstrap)
-    for future in client.incremental_alter_configs([resource]).values():
-        future.result(20)
+    topic.set_config("max.message.bytes", str(max_bytes))
 
 
 def test_what_the_target_does_not_take_becomes_a_dead_letter_byte_for_byte(kafka: Kafka, start: ServiceStarter) -> None:

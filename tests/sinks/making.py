@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,17 @@ from tests.support.wait import wait_until
 ORDERS = Partition("orders", 3)
 TIMESTAMP_MS = 1_795_000_000_123
 Headers = list[tuple[str, bytes | None]]
+
+
+class Into(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self, said: list[logging.LogRecord]) -> None:
+        super().__init__()
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said.append(record)
 
 
 def message(

@@ -11,6 +11,7 @@ import confluent_kafka
 
 PRODUCE, INIT_PRODUCER_ID = 0, 22  # the numbers of these requests in Kafka's protocol
 _PRODUCER = 0
+_BROKER = 1
 
 
 class FaultyCluster:
@@ -39,6 +40,17 @@ class FaultyCluster:
         codes = (ctypes.c_int * len(errors))(*errors)
         self._library.rd_kafka_mock_push_request_errors_array(self._mock, request, len(errors), codes)
 
+    def refuse_late(self, request: int, *answers: tuple[int, int]) -> None:
+        """The same, and how many milliseconds after its request each of these answers comes."""
+        errors_and_times = [number for answer in answers for number in answer]
+        self._library.rd_kafka_mock_broker_push_request_error_rtts(
+            ctypes.c_void_p(self._mock),
+            _BROKER,
+            ctypes.c_int16(request),
+            ctypes.c_size_t(len(answers)),
+            *errors_and_times,
+        )
+
     def let_pass(self, request: int) -> None:
         """No more of them are refused."""
         self._library.rd_kafka_mock_clear_request_errors(self._mock, request)
@@ -60,6 +72,7 @@ def _library() -> ctypes.CDLL:
         ("rd_kafka_mock_topic_create", number, pointer, text, number, number),
         ("rd_kafka_mock_push_request_errors_array", None, pointer, ctypes.c_int16, size, pointer),
         ("rd_kafka_mock_clear_request_errors", None, pointer, ctypes.c_int16),
+        ("rd_kafka_mock_broker_push_request_error_rtts", number),  # it takes any number of them
     ):
         function = getattr(library, str(name))
         function.restype, function.argtypes = result, arguments

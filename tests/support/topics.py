@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are public, but not marked so
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
 from confluent_kafka.cimpl import NewTopic
 
 from load.oracle import Key, Written
@@ -54,6 +59,15 @@ class Topic:
         client = admin(self.bootstrap)
         client.delete_topics([self.name])[self.name].result(_TIMEOUT_SECONDS)
         wait_until(lambda: self.name not in client.list_topics(timeout=_TIMEOUT_SECONDS).topics)
+
+    def set_config(self, name: str, value: str) -> None:
+        """Returns when the brokers have the new value."""
+        client = admin(self.bootstrap)
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self.name, incremental_configs=[entry])
+        client.incremental_alter_configs([resource])[resource].result(_TIMEOUT_SECONDS)
+        asked = ConfigResource(ConfigResource.Type.TOPIC, self.name)
+        wait_until(lambda: client.describe_configs([asked])[asked].result(_TIMEOUT_SECONDS)[name].value == value)
 
     @property
     def written(self) -> dict[Key, Written]:
