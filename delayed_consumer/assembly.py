@@ -22,9 +22,11 @@ from delayed_consumer.origin import Origins
 from delayed_consumer.probe import Probe
 from delayed_consumer.settings import Settings
 from delayed_consumer.sinks import Sink
+from delayed_consumer.sinks.batches import ONE_IN_FLIGHT, Batches
 from delayed_consumer.sinks.forward import KafkaForwarder, forwarder_properties
 from delayed_consumer.sinks.http import HttpHandler
 from delayed_consumer.sinks.log import LogSink
+from delayed_consumer.sinks.pace import Pace
 from delayed_consumer.sinks.python import calling, load_handler
 from delayed_consumer.sinks.refusing import RefusingSink
 from delayed_consumer.sinks.relaying import Forwarding, Relaying
@@ -48,6 +50,7 @@ class Surroundings:
     probe: Probe
     fallback: Fallback
     clock: Clock
+    events: Events
 
 
 MakeSink = Callable[[Surroundings], Sink]
@@ -62,14 +65,17 @@ def _topic_sink(around: Surroundings) -> Sink:
     settings, probe = around.settings, around.probe
     topic = str(settings.sink_topic)
     partitions = _target_partitions(settings, probe)
-    properties = producer_properties(settings.producer_config(), probe.max_message_bytes(topic))
+    client = settings.producer_config()
+    if settings.delivery == "at-most-once":
+        # Where a batch is refused, the client may cut a connection, and what else was on its way there would go again.
+        client = {**ONE_IN_FLIGHT, **client}
+    properties = producer_properties(client, probe.max_message_bytes(topic))
     return TopicSink(
         properties,
-        topic,
-        partitions,
-        settings.sink_topic_timestamp,
+        Relaying(topic, partitions, settings.sink_topic_timestamp, Origins(settings.retry_topics)),
         around.fallback,
-        Origins(settings.retry_topics),
+        around.clock,
+        around.events,
         logging.getLogger(CLIENT_LOGGER),
     )
 
@@ -116,7 +122,7 @@ def make_sink(make: MakeSink, settings: Settings, probe: Probe, clock: Clock, ev
     if settings.delivery == "exactly-once":
         return _transactional_sink(settings, probe, policy, clock, events)
     fallback = PolicyFallback(policy, _forwarder(settings, probe, clock, events), events)
-    return RefusingSink(make(Surroundings(settings, probe, fallback, clock)), fallback)
+    return RefusingSink(make(Surroundings(settings, probe, fallback, clock, events)), fallback)
 
 
 def make_delivery(settings: Settings, sink: Sink, dispatcher: Dispatcher, source: Source, clock: Clock) -> Delivery:
@@ -159,6 +165,8 @@ def _transactional_sink(
             Relaying(topic, partitions, settings.sink_topic_timestamp, origins, limits.get(topic)),
             Forwarding(probe.topics(targets(settings)), origins),
         ),
+        # With more of them on their way, an abort would wait half a second for another epoch (librdkafka 2.16).
+        Pace(Batches(properties, alone=ONE_IN_FLIGHT)),
         policy,
         clock,
         events,

@@ -222,6 +222,14 @@ class Events:
                 reason=reason,
             )
 
+    def batch_refused(self, reason: str, steady_ms: float) -> None:
+        if self._may_repeat("batch", steady_ms):
+            self._warn(
+                "batch_refused",
+                f"a batch was refused as a whole; its records are tried one by one to find which are wrong: {reason}",
+                reason=reason,
+            )
+
     def committed(self, offsets: Mapping[Partition, int], error: str | None) -> None:
         if error is None:
             self._metrics.commits_ok.inc()

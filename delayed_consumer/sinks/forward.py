@@ -14,7 +14,15 @@ from delayed_consumer.core.records import Partition, Run
 from delayed_consumer.events import Events
 from delayed_consumer.failures import Failure, Forward
 from delayed_consumer.origin import Origins
-from delayed_consumer.sinks.relaying import LARGEST_MESSAGE_BYTES, Forwarding, abandon, make_producer, serve_reports
+from delayed_consumer.sinks.batches import Batches
+from delayed_consumer.sinks.relaying import (
+    LARGEST_MESSAGE_BYTES,
+    Forwarding,
+    abandon,
+    is_said_of_a_batch,
+    make_producer,
+    serve_reports,
+)
 from delayed_consumer.sinks.topic import producer_properties
 
 FIRST_WAIT_MS = 1_000.0
@@ -81,7 +89,7 @@ class KafkaForwarder:
         logger: logging.Logger,
     ) -> None:
         """``partitions``: how many the topics have. Raises ConfigError for properties that do not go together."""
-        self._properties = properties
+        self._batches = Batches(properties)
         self._partitions = dict(partitions)
         self._forwarding = Forwarding(self._partitions, origins)
         self._clock = clock
@@ -91,7 +99,7 @@ class KafkaForwarder:
         self._sent: dict[_Parcel, float] = {}  # and when; the first one has waited longest
         self._forwarded = 0
         self._closed = False
-        self._producer = make_producer(self._properties, self._logger)
+        self._producer = make_producer(self._batches.properties, self._logger)
         self._retired: list[tuple[Producer, float]] = []  # and when what it still has is taken back
 
     def forward(self, run: Run, index: int, failure: Failure, to: Forward, acknowledged: Callable[[], None]) -> None:
@@ -137,7 +145,7 @@ class KafkaForwarder:
 
     def _send(self, parcel: _Parcel) -> None:
         try:
-            report = partial(self._report, parcel, self._producer)
+            report = partial(self._report, parcel, self._producer, self._batches.alone)
             self._forwarding.produce(self._producer, parcel.run, parcel.index, parcel.failure, parcel.to.topic, report)
         except KafkaException as error:
             self._refused(parcel, self._producer, error.args[0])
@@ -146,11 +154,15 @@ class KafkaForwarder:
         else:
             self._sent[parcel] = self._clock.steady_ms()
 
-    def _report(self, parcel: _Parcel, producer: Producer, error: KafkaError | None, _: Message) -> None:
+    def _report(self, parcel: _Parcel, producer: Producer, alone: bool, error: KafkaError | None, _: Message) -> None:
         self._sent.pop(parcel, None)
         if error is None:
             self._arrived(parcel)
-        elif not self._closed:
+        elif self._closed:
+            return
+        elif is_said_of_a_batch(KafkaException(error)) and not alone:
+            self._refused_with_its_batch(parcel)
+        else:
             self._refused(parcel, producer, error)
 
     def _arrived(self, parcel: _Parcel) -> None:
@@ -164,9 +176,19 @@ class KafkaForwarder:
     def _refused(self, parcel: _Parcel, producer: Producer, error: KafkaError) -> None:
         if error.code() == KafkaError._UNKNOWN_PARTITION:
             self._partitions.pop(parcel.to.topic, None)  # it was made again with fewer: from now on by the key
-        if producer is self._producer and error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
+        if producer is self._producer and not is_said_of_a_batch(KafkaException(error)):
             self._retire_producer()
         self._jam(parcel, error.str())
+
+    def _refused_with_its_batch(self, parcel: _Parcel) -> None:
+        """It goes again at once, alone, as all do from then on; what its partition forwards after it waits for it."""
+        if not self._batches.alone:
+            self._batches.separate()
+            self._retire_producer()
+        jam = self._jams.setdefault(parcel.run.partition, _Jam(self._clock.steady_ms(), FIRST_WAIT_MS / 2))
+        jam.parcels.append(parcel)
+        if jam.tried is parcel:
+            jam.tried = None
 
     def _jam(self, parcel: _Parcel, reason: str) -> None:
         """``parcel`` is tried again later, and whatever its partition forwards after it waits until it is taken."""
@@ -187,7 +209,7 @@ class KafkaForwarder:
         that was deleted.
         """
         self._retired.append((self._producer, self._clock.steady_ms() + RETIRED_MS))
-        self._producer = make_producer(self._properties, self._logger)
+        self._producer = make_producer(self._batches.properties, self._logger)
 
     def _serve_retired(self) -> None:
         steady_ms = self._clock.steady_ms()

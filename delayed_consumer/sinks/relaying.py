@@ -142,15 +142,23 @@ def make_producer(properties: Mapping[str, Any], logger: logging.Logger) -> Prod
         raise ConfigError([f"KAFKA_CONF_*: {reason_of(error)}"]) from error
 
 
-def serve_reports(producer: Producer) -> None:
-    """Calls back for what was acknowledged or refused. Never blocks."""
-    with suppress(KafkaException):  # a fatal error, which is in the log, and for which every record is refused as well
+def serve_reports(producer: Producer) -> bool:
+    """Calls back for what was acknowledged or refused. Never blocks.
+
+    Returns whether the producer is heard to have failed for good: it says so once, and in the log. It takes and sends
+    nothing any more.
+    """
+    try:
         producer.poll(0)
+    except KafkaException:
+        return True
+    return False
 
 
 def abandon(producer: Producer) -> None:
     """Gives up what is not acknowledged, and calls back for it. It may still arrive."""
     producer.purge()
+    serve_reports(producer)  # not left to flush: it would go on calling back with a fatal error raised (2.16)
     with suppress(KafkaException):
         producer.flush(1)
 
@@ -164,6 +172,13 @@ _RECORD_IS_WRONG = {
     KafkaError.INVALID_TIMESTAMP,
     KafkaError._INVALID_ARG,
 }
+# A broker says it of all records of a batch, though it may be the fault of one of them or of none.
+_SAID_OF_A_BATCH = {*_RECORD_IS_WRONG, KafkaError._INVALID_DIFFERENT_RECORD}
+
+
+def is_said_of_a_batch(error: Exception) -> bool:
+    """Whether the report that a broker refused a record with this error says nothing of it, unless it was alone."""
+    return isinstance(error, KafkaException) and error.args[0].code() in _SAID_OF_A_BATCH
 
 
 def failure_of(error: Exception) -> Failure:

@@ -6,16 +6,30 @@ import logging
 from collections import deque
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Literal
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from delayed_consumer.clock import Clock
 from delayed_consumer.core.engine import InFlightLimit
 from delayed_consumer.core.records import Partition, Run
+from delayed_consumer.events import Events
 from delayed_consumer.failures import Failure, Fallback
-from delayed_consumer.origin import Origins
 from delayed_consumer.sinks import Outcome
-from delayed_consumer.sinks.relaying import Relaying, abandon, failure_of, make_producer, serve_reports
+from delayed_consumer.sinks.batches import Batches
+from delayed_consumer.sinks.relay import Relay
+from delayed_consumer.sinks.relaying import (
+    Relaying,
+    abandon,
+    failure_of,
+    is_said_of_a_batch,
+    make_producer,
+    reason_of,
+    serve_reports,
+)
+
+QUIET_MS = 100.0  # without an answer: none is to come any more
+# Said of what a producer had in its queue when it failed for good.
+_NOT_SENT = {KafkaError._PURGE_QUEUE, KafkaError._FATAL}
 
 
 def producer_properties(
@@ -38,72 +52,55 @@ def producer_properties(
     return {**tuned, **client, "enable.idempotence": True, "acks": "all"}
 
 
-class _Relay:
-    """One run on its way: what was produced of it, and what of that is acknowledged or out of the way."""
-
-    def __init__(self, run: Run, delivered_ms: float) -> None:
-        self.run = run
-        self.delivered_ms = delivered_ms
-        self.records = len(run)
-        self.produced = 0
-        self.resolved = 0
-        self.diverted: list[int] = []
-        self.failed: tuple[int, str] | None = None  # the first record, in offset order, and why the service must stop
-
-    @property
-    def wholly_produced(self) -> bool:
-        return self.produced == self.records or self.failed is not None
-
-    @property
-    def ended(self) -> bool:
-        return self.resolved == self.produced and self.wholly_produced
-
-    def fail(self, index: int, reason: str) -> None:
-        self.resolved += 1
-        if self.failed is None or index < self.failed[0]:
-            self.failed = (index, reason)
-
-    def divert(self, index: int) -> None:
-        """The fallback has seen to this record."""
-        self.resolved += 1
-        self.diverted.append(index)
-
-    def outcome(self) -> Outcome:
-        done, failure = (len(self.run), None) if self.failed is None else self.failed
-        return Outcome(self.run, done, failure, diverted=[index for index in self.diverted if index < done])
-
-
 class TopicSink:
-    """Produces each record; it is done when its delivery report says so."""
+    """Produces each record; it is done when its delivery report says so.
+
+    Where a broker refuses a batch, its producer fails for good (librdkafka's gap-less guarantee), or what that has in
+    its queue would overtake the good records of the batch. Nothing is handed over until all that it has is answered or
+    taken back. That goes again first, each record alone, through another producer.
+
+    So the order of a partition holds, but for one case: where the very first batch that a producer has for a partition
+    of the target is refused, brokers do not miss it, and take what was sent right behind it.
+    """
 
     in_flight_limit = InFlightLimit(runs=64, records_per_run=500)
 
     def __init__(
         self,
         properties: Mapping[str, str | int | float | bool],
-        topic: str,
-        partitions: int,
-        timestamp: Literal["delivery", "source"],
+        relaying: Relaying,
         fallback: Fallback,
-        origins: Origins,
+        clock: Clock,
+        events: Events,
         logger: logging.Logger,
     ) -> None:
-        """``partitions``: how many the target topic has. Raises ConfigError for properties that do not go together."""
+        """``properties``: of the producer. Raises ConfigError for some that do not go together."""
+        self._relaying = relaying
         self._fallback = fallback
-        self._relaying = Relaying(topic, partitions, timestamp, origins)
-        self._producer = make_producer(properties, logger)
-        self._relays: deque[_Relay] = deque()
+        self._clock = clock
+        self._events = events
+        self._logger = logger
+        self._batches = Batches(properties)
+        self._producer = self._batching = self._new_producer()
+        self._separating: Producer | None = None
+        self._refusal: str | None = None
+        self._failed = False  # the producer has, for good
+        self._unanswered, self._quiet_since_ms = 0, 0.0
+        self._relays: deque[Relay] = deque()
         self._closed = False
 
     def deliver(self, run: Run, delivered_ms: float) -> None:
-        self._relays.append(_Relay(run, delivered_ms))
+        self._relays.append(Relay(run, delivered_ms))
         self._produce()
 
     def outcomes(self) -> list[Outcome]:
-        serve_reports(self._producer)
+        if serve_reports(self._producer):
+            self._failed = True
+        if self._failed or self._batches.alone:
+            self._regroup()
         self._produce()
         ended = [relay for relay in self._relays if relay.ended]
-        if any(relay.failed is not None for relay in ended):
+        if any(relay.failure is not None for relay in ended):
             ended = self._without_early_failures()
         if ended:
             told = set(ended)
@@ -111,19 +108,26 @@ class TopicSink:
         return [relay.outcome() for relay in ended]
 
     def wind_up(self, partitions: Collection[Partition]) -> list[Run]:
-        return self.forget(partitions)  # in order: nothing lies before what was begun
-
-    def forget(self, partitions: Collection[Partition]) -> list[Run]:
-        dropped = [relay for relay in self._relays if relay.run.partition in partitions and not relay.produced]
+        """What was refused with its batch still goes again: something behind it may be done."""
+        dropped = [relay for relay in self._relays if relay.run.partition in partitions and not relay.begun]
         self._relays = deque(relay for relay in self._relays if relay not in dropped)
         return [relay.run for relay in dropped]
+
+    def forget(self, partitions: Collection[Partition]) -> list[Run]:
+        dropped = self.wind_up(partitions)
+        for relay in self._relays:
+            if relay.run.partition in partitions:
+                relay.give_up()
+        return dropped
 
     def close(self) -> None:
         """What is not acknowledged by now may still arrive: it was not counted as done."""
         self._closed = True
-        abandon(self._producer)
+        for producer in (self._batching, self._separating):
+            if producer is not None:
+                abandon(producer)
 
-    def _without_early_failures(self) -> list[_Relay]:
+    def _without_early_failures(self) -> list[Relay]:
         """What has ended. A failure stops the service, so what is before it in its partition ends first: it may be the
         one to stop at, and would else be repeated."""
         ended = []
@@ -131,41 +135,110 @@ class TopicSink:
         for relay in self._relays:
             if not relay.ended:
                 unfinished.add(relay.run.partition)
-            elif relay.failed is None or relay.run.partition not in unfinished:
+            elif relay.failure is None or relay.run.partition not in unfinished:
                 ended.append(relay)
         return ended
+
+    # What the client gets, and what it says of it
 
     def _produce(self) -> None:
         """Hands the client what its queue takes, in order; nothing behind a record that failed."""
         for relay in self._relays:
-            if not relay.wholly_produced:
+            if relay.pending:
                 self._produce_run(relay)
-            if relay.failed is not None or not relay.wholly_produced:
+            if relay.pending or relay.failure is not None:
                 return
 
-    def _produce_run(self, relay: _Relay) -> None:
-        while not relay.wholly_produced:
-            relay.produced, error = self._relaying.produce(
+    def _produce_run(self, relay: Relay) -> None:
+        """As much as there is room for; it is carried on when delivery reports have made some."""
+        while relay.pending and self._batches.room and not self._failed:
+            first, end = relay.pending[0]
+            taken, error = self._relaying.produce(
                 self._producer,
                 relay.run,
-                relay.produced,
-                relay.records,
+                first,
+                min(end, first + self._batches.room),
                 relay.delivered_ms,
                 partial(self._report, relay),
             )
+            relay.hand_over(taken)
+            self._batches.went(taken - first)
             if isinstance(error, BufferError):
-                return  # carried on when delivery reports have made room
+                return
             if error is not None:
-                self._give_up(relay, relay.produced, failure_of(error))
-                relay.produced += 1
+                self._not_taken(relay, taken, error)
 
-    def _report(self, relay: _Relay, index: int, error: KafkaError | None, _: Message) -> None:
+    def _not_taken(self, relay: Relay, index: int, error: Exception) -> None:
+        if not self._batches.alone and isinstance(error, KafkaException) and error.args[0].code() == KafkaError._FATAL:
+            self._failed = True
+        else:
+            relay.leave_out()
+            self._give_up(relay, index, failure_of(error))
+
+    def _report(self, relay: Relay, index: int, error: KafkaError | None, _: Message) -> None:
         if error is None:
-            relay.resolved += 1
+            relay.sent -= 1
         elif not self._closed:
-            self._give_up(relay, index, failure_of(KafkaException(error)))
+            self._refused(relay, index, KafkaException(error))
 
-    def _give_up(self, relay: _Relay, index: int, failure: Failure) -> None:
+    def _refused(self, relay: Relay, index: int, error: KafkaException) -> None:
+        if self._batches.alone:
+            self._batches.refused()
+        else:
+            self._failed = True
+            if is_said_of_a_batch(error):
+                self._refusal = reason_of(error)
+            if is_said_of_a_batch(error) or error.args[0].code() in _NOT_SENT:
+                relay.take_back(index)
+                return
+        relay.sent -= 1
+        self._give_up(relay, index, failure_of(error))
+
+    def _give_up(self, relay: Relay, index: int, failure: Failure) -> None:
+        relay.diverting += 1
         stop = self._fallback.take(relay.run, index, failure, partial(relay.divert, index))
         if stop is not None:
             relay.fail(index, stop)
+
+    # From batches to single records and back
+
+    def _regroup(self) -> None:
+        """Goes on with another producer once the present one has nothing any more."""
+        unanswered = sum(relay.sent for relay in self._relays)
+        if not unanswered:
+            if self._failed:
+                self._separate()
+            elif not self._batches.room:
+                self._unite()
+        elif self._failed:
+            self._take_back_queued(unanswered)
+
+    def _take_back_queued(self, unanswered: int) -> None:
+        """A producer that failed gives back what is in its queue, but not what was on its way then and comes back into
+        it: that is to be asked for, once all is answered.
+        """
+        steady_ms = self._clock.steady_ms()
+        if unanswered != self._unanswered:
+            self._unanswered, self._quiet_since_ms = unanswered, steady_ms
+        elif steady_ms >= self._quiet_since_ms + QUIET_MS:
+            self._producer.purge(in_flight=False, blocking=False)
+
+    def _separate(self) -> None:
+        if self._refusal is not None:
+            self._events.batch_refused(self._refusal, self._clock.steady_ms())
+        self._batching = self._new_producer()  # it takes half a second to get its id
+        self._batches.separate()
+        self._separating = self._separating or self._new_producer()
+        self._producer = self._separating
+        self._refusal, self._failed = None, False
+        for relay in self._relays:
+            relay.repeat()
+
+    def _unite(self) -> None:
+        if self._batches.unite():
+            self._batching = self._new_producer()
+        self._producer = self._batching
+
+    def _new_producer(self) -> Producer:
+        gapless = {"enable.gapless.guarantee": not self._batches.alone}
+        return make_producer({**self._batches.properties, **gapless}, self._logger)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from queue import SimpleQueue
+from typing import Any
 
 from delayed_consumer.clock import Clock
 from delayed_consumer.sinks.transactional_client import Result, Transaction, TransactionalClient
@@ -44,6 +45,10 @@ class TransactionThread:
 
         self._transaction = transaction
         self._start(carry_out)
+
+    def replace_producer(self, properties: Mapping[str, Any]) -> None:
+        """Before the next transaction, by one with these properties. To be called when one has ended."""
+        self._start(partial(self._client.replace, properties))
 
     def ended(self) -> Transaction | None:
         """The transaction when it has ended. A producer that was lost is made again.

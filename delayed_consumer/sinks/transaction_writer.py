@@ -73,7 +73,7 @@ class TransactionWriter:
         self, transaction: Transaction, relay: RelayedRun, index: int, error: KafkaError | None, _: Message
     ) -> None:
         if error is not None and error.code() not in _NOT_ITS_FAULT:
-            transaction.refused.append(((relay, index), KafkaException(error)))
+            transaction.reported.append(((relay, index), KafkaException(error)))
 
 
 def _raise_unless_refused(error: Exception) -> None:

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from delayed_consumer.clock import Clock
 from delayed_consumer.core.records import Partition
 from delayed_consumer.errors import AuthError, ConfigError, FencedError
-from delayed_consumer.sinks.relaying import LARGEST_MESSAGE_BYTES, make_producer
+from delayed_consumer.sinks.relaying import LARGEST_MESSAGE_BYTES, is_said_of_a_batch, make_producer
 from delayed_consumer.sinks.topic import producer_properties
 
 # After that the brokers abort a transaction by themselves. Until then it holds up those who read committed records of
@@ -28,6 +28,7 @@ TRANSACTION_TIMEOUT_MS = 15_000
 # first, with an outcome that is unknown, and not find that they did, which looks as if another producer had our id.
 OUR_SHARE = 1 / 3
 INIT_SECONDS = 5.0
+FLUSH_SECONDS = 0.02
 
 _FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
 # Said of a record or a topic, so the client has not sent the commit.
@@ -121,8 +122,9 @@ class Transaction:
     Attributes:
         offsets: of the source.
         write: produces the records.
-        refused: what was not taken of them, by the client or by a broker, by a name of the writer's. With one of these
-            the transaction is aborted.
+        refused: what the client did not take of them, by a name of the writer's. With one of these the transaction is
+            aborted.
+        reported: what a broker did not take, likewise.
         reason: why it was not committed.
         topic_denied: that it is for the lack of a right to one of the topics; the brokers do not say to which.
     """
@@ -130,6 +132,7 @@ class Transaction:
     offsets: Mapping[Partition, int]
     write: Callable[[Producer, Transaction], None]
     refused: list[tuple[Any, Exception]] = field(default_factory=list)
+    reported: list[tuple[Any, Exception]] = field(default_factory=list)
     result: Result | None = None
     reason: str = ""
     topic_denied: Exception | None = None
@@ -188,6 +191,14 @@ class TransactionalClient:
         self._disturbed = False
         self.prepared = True
 
+    def replace(self, properties: Mapping[str, Any]) -> None:
+        """Goes on with a producer of these properties. Between transactions only. Raises as `prepare`."""
+        prepared = self.prepared
+        self.drop()
+        self._properties = dict(properties)
+        if prepared:  # else the former was lost, and the next one has to wait
+            self.prepare()
+
     def carry_out(self, transaction: Transaction, membership: object) -> None:
         """``membership``: by it the brokers refuse the offsets of a process whose partitions are somebody else's.
 
@@ -202,7 +213,8 @@ class TransactionalClient:
             producer.begin_transaction()
             producer.send_offsets_to_transaction(_at(transaction.offsets), membership, self._left_seconds())
             transaction.write(producer, transaction)
-            if not transaction.refused:
+            self._flush(producer)
+            if not transaction.refused and not transaction.reported:
                 self._commit(producer, transaction)
                 return
             error = None
@@ -218,6 +230,16 @@ class TransactionalClient:
             producer.purge()
             with suppress(KafkaException):  # it says once more what it died of
                 producer.poll(0)  # else what the purged records carry would be leaked
+
+    def _flush(self, producer: Producer) -> None:
+        """Raises KafkaException when a broker has refused something: a commit would wait in vain for what was behind
+        it, and its outcome would be unknown."""
+        while producer.flush(min(FLUSH_SECONDS, self._left_seconds())) and self._left_seconds() > FLUSH_SECONDS:
+            try:
+                producer.begin_transaction()  # refused in any case, with what has failed if anything has
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._STATE:
+                    raise
 
     def _commit(self, producer: Producer, transaction: Transaction) -> None:
         """Raises KafkaException when it was not sent. Whatever another error says, the commit may be on its way."""
@@ -241,7 +263,7 @@ class TransactionalClient:
         """``error`` None: records were refused. No commit was sent, so whatever fails here, nothing is committed: what
         stays open is aborted when the producer is made again, before the next transaction begins."""
         transaction.result = Result.ABORTED
-        transaction.reason = str(transaction.refused[0][1]) if error is None else error.str()
+        transaction.reason = str((transaction.refused + transaction.reported)[0][1]) if error is None else error.str()
         if error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             transaction.topic_denied = KafkaException(error)
         # After a call that was given up, the same call of a later transaction may never return (librdkafka 2.16).
@@ -253,6 +275,9 @@ class TransactionalClient:
             producer.abort_transaction(self._patience_seconds)
         except KafkaException as aborting:
             self._lose(aborting.args[0], self._is_late())
+        if transaction.reported or (error is not None and is_said_of_a_batch(KafkaException(error))):
+            # It has numbered what was refused: the brokers would miss that in its next transaction (librdkafka 2.16).
+            self.replace(self._properties)
         if error is not None and error.code() in _DENIED:
             raise AuthError(f"the brokers refuse our transactions: {error.str()}")
 

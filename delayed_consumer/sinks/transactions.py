@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 from delayed_consumer.clock import Clock
 from delayed_consumer.core.engine import InFlightLimit
@@ -15,15 +15,13 @@ from delayed_consumer.events import Events
 from delayed_consumer.failures import Failure, FailurePolicy, Fate, Forward, Kind, Stop
 from delayed_consumer.sinks import Outcome
 from delayed_consumer.sinks.forward import FIRST_WAIT_MS, LONGEST_WAIT_MS
+from delayed_consumer.sinks.pace import Pace
 from delayed_consumer.sinks.relayed_run import Part, RelayedRun
 from delayed_consumer.sinks.relaying import failure_of, reason_of
 from delayed_consumer.sinks.transaction_thread import TransactionThread
 from delayed_consumer.sinks.transaction_writer import TransactionWriter
 from delayed_consumer.sinks.transactional_client import Result, Transaction
 
-# A transaction costs some 5 round trips whatever is in it. In catch-up this many records, a fifth of a second, make
-# that a small part; more would gain little, and what falls due meanwhile waits.
-MOST_RECORDS = 20000
 AGAIN_MS = 200.0  # after an abort: whatever the brokers had against it needs a moment
 ASK_AGAIN_MS = 1_000.0
 ASK_TIMEOUT_S = 1.0  # the loop stands meanwhile
@@ -51,6 +49,7 @@ class TransactionalSink:
         self,
         thread: TransactionThread,
         writer: TransactionWriter,
+        pace: Pace,
         policy: FailurePolicy,
         clock: Clock,
         events: Events,
@@ -60,6 +59,7 @@ class TransactionalSink:
         their own."""
         self._thread = thread
         self._writer = writer
+        self._pace = pace
         self._policy = policy
         self._clock = clock
         self._events = events
@@ -71,9 +71,7 @@ class TransactionalSink:
         self._passed: dict[Partition, int] = {}
         self._committed: dict[Partition, int] = {}
         self._blocked: dict[Partition, tuple[float, float]] = {}  # until when what is stuck waits, and how long that is
-        self._careful = False  # the last transaction was aborted: which records are refused?
         self._stopped = False
-        self._most_records = MOST_RECORDS
         self._again_ms = self._passing_ms = 0.0
 
     def join(self, group: Group) -> None:
@@ -162,14 +160,14 @@ class TransactionalSink:
             return
         offsets = self._passed | {relay.run.partition: relay.next_offset for relay, _, _ in parts}
         self._passing_ms = self._clock.steady_ms() + self._passing_interval_ms
-        self._transaction = Transaction(offsets, partial(self._writer.write, parts, self._careful))
+        self._transaction = Transaction(offsets, partial(self._writer.write, parts, self._pace.with_reports))
         self._thread.begin(self._transaction, membership)
 
     def _parts(self) -> list[Part]:
         """What goes into the next transaction, in order; nothing behind a record that has to wait in its partition."""
         parts: list[Part] = []
         waiting: set[Partition] = set()
-        room = self._most_records
+        room = self._pace.most_records
         for relay in self._relays:
             if relay.run.partition not in waiting:
                 first = relay.sent
@@ -189,17 +187,14 @@ class TransactionalSink:
 
     def _finish(self, transaction: Transaction) -> None:
         if transaction.result is Result.COMMITTED:
-            self._careful = False
-            self._most_records = min(2 * self._most_records, MOST_RECORDS)
+            self._replace_producer(self._pace.committed(sum(relay.sent - relay.done for relay in self._relays)))
             self._settle({relay: relay.sent for relay in self._relays}, transaction.offsets, None)
         elif transaction.result is Result.ABORTED:
-            self._careful = True
             refused = self._judge(transaction)
-            if not refused:
-                self._try_less(AGAIN_MS)
+            self._slow_down(transaction, refused)
             self._settle({}, {}, None if refused else transaction.reason)  # what was refused is told record by record
         else:
-            self._try_less(0.0)
+            self._pace.take_less()
             self._group.transaction_ended({}, transaction.reason)
 
     def _ask(self) -> None:
@@ -247,10 +242,11 @@ class TransactionalSink:
 
     def _judge(self, transaction: Transaction) -> bool:
         """What becomes of the records that were refused. False: there were none, it was something else."""
+        refused = transaction.refused + [one for one in transaction.reported if self._pace.blames(one[1])]
         if transaction.topic_denied is not None:
-            transaction.refused += self._suspects(transaction.topic_denied)
+            refused += self._suspects(transaction.topic_denied)
         order = {relay: number for number, relay in enumerate(self._relays)}
-        refused = [one for one in transaction.refused if not one[0][0].given_up]
+        refused = [one for one in refused if not one[0][0].given_up]
         for (relay, index), error in sorted(refused, key=lambda one: (order[one[0][0]], one[0][1])):
             failure, fate = relay.failed.get(index, (None, None))
             if isinstance(fate, Forward):
@@ -267,10 +263,22 @@ class TransactionalSink:
         relayed = ((relay, index) for relay, index in sent if index not in relay.failed)
         return [(one, denied) for one in forwarded or islice(relayed, 1)]
 
-    def _try_less(self, again_ms: float) -> None:
-        """Perhaps there was too much in it for its time, or for the client's queue."""
-        self._most_records = max(1, self._most_records // 4)
-        self._again_ms = self._clock.steady_ms() + again_ms
+    def _slow_down(self, transaction: Transaction, refused: bool) -> None:
+        """It was aborted. ``refused``: for records that are out of the way of the next one."""
+        self._pace.aborted()
+        suspicions = [error for _, error in transaction.reported if not self._pace.blames(error)]
+        if suspicions:
+            self._events.batch_refused(reason_of(suspicions[0]), self._clock.steady_ms())
+            self._replace_producer(self._pace.separate())
+        elif transaction.reported and self._pace.alone:
+            self._pace.refused_alone()
+        elif not refused:
+            self._pace.take_less()
+            self._again_ms = self._clock.steady_ms() + AGAIN_MS
+
+    def _replace_producer(self, properties: Mapping[str, Any] | None) -> None:
+        if properties is not None:
+            self._thread.replace_producer(properties)
 
     def _fail(self, relay: RelayedRun, index: int, failure: Failure) -> Fate:
         fate = self._policy.fate(relay.run, failure)

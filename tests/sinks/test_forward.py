@@ -26,7 +26,7 @@ from delayed_consumer.sinks.forward import (
 )
 from delayed_consumer.status import StatusBoard
 from tests.loop.clock import ManualClock
-from tests.sinks.making import ORDERS, TIMESTAMP_MS, message, run_of
+from tests.sinks.making import ORDERS, TIMESTAMP_MS, Into, message, run_of
 from tests.support.faulty_cluster import INIT_PRODUCER_ID, PRODUCE, FaultyCluster
 from tests.support.wait import wait_until
 
@@ -37,15 +37,6 @@ RETRY = Forward("group.retry.1", retry=True)
 TOO_LARGE, NOT_PERMITTED = KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.TOPIC_AUTHORIZATION_FAILED
 
 
-class _Into(logging.Handler):
-    def __init__(self, said: list[logging.LogRecord]) -> None:
-        super().__init__()
-        self._said = said
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._said.append(record)
-
-
 class World:
     """A forwarder with a clock that is moved by hand, what it says, and who reads what it writes."""
 
@@ -54,7 +45,7 @@ class World:
         self.clock = ManualClock()
         self.said: list[logging.LogRecord] = []
         logger = logging.Logger("world")
-        logger.addHandler(_Into(self.said))
+        logger.addHandler(Into(self.said))
         self.metrics = Metrics(StatusBoard(), lambda _: 0, {})
         self.events = Events(logger, self.metrics)
         # The client waits 100 ms before it tries again by itself to get the id that its records are numbered by.
@@ -188,7 +179,7 @@ def test_brokers_that_are_away_are_said_too(world: World) -> None:
 
 
 def test_what_is_refused_is_said_and_tried_again_until_it_is_taken(world: World) -> None:
-    world.cluster.refuse(PRODUCE, TOO_LARGE, NOT_PERMITTED)
+    world.cluster.refuse(PRODUCE, TOO_LARGE, TOO_LARGE, NOT_PERMITTED)
     world.forward(message(b"v"))
     world.serve_until(lambda: world.events_named("cannot_forward"))
     [said] = world.events_named("cannot_forward")
@@ -237,6 +228,20 @@ def test_what_follows_in_its_partition_waits_for_it_and_other_partitions_go_on(w
         b"second",
         b"third",
     ]
+
+
+def test_what_was_refused_with_its_batch_goes_again_at_once_and_blocks_its_partition_only_if_refused_alone(
+    world: World,
+) -> None:
+    world.cluster.refuse(PRODUCE, TOO_LARGE, TOO_LARGE)
+    for number in (10, 11, 12):  # the topic has fewer partitions, so these come together by their key
+        world.forward(message(b"%d" % number, b"key"), partition=Partition("orders", number))
+    world.serve_until(lambda: len(world.acknowledged) == 2)
+    assert world.acknowledged == [b"11", b"12"]
+    [said] = world.events_named("cannot_forward")
+    assert "dead does not take orders[10] offset 0" in said.getMessage()
+    world.clock.advance(FIRST_WAIT_MS)
+    world.serve_until(lambda: len(world.acknowledged) == 3)
 
 
 def test_after_a_refusal_what_was_on_its_way_behind_it_still_arrives_once(world: World) -> None:

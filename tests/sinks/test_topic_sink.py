@@ -9,11 +9,16 @@ from typing import Any, Literal
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from delayed_consumer.clock import SystemClock
 from delayed_consumer.core.records import Partition
 from delayed_consumer.embedded import EmbeddedCluster
+from delayed_consumer.events import Events
 from delayed_consumer.failures import Failure, Kind
+from delayed_consumer.metrics import Metrics
 from delayed_consumer.origin import Origin, Origins
+from delayed_consumer.sinks.relaying import Relaying
 from delayed_consumer.sinks.topic import TopicSink, producer_properties
+from delayed_consumer.status import StatusBoard
 from tests.sinks.handling import Taking
 from tests.sinks.making import TIMESTAMP_MS, ended, message, results, run_of
 from tests.support.wait import wait_until
@@ -67,8 +72,9 @@ def sink_of(
     timestamp: Literal["delivery", "source"],
     fallback: Taking,
 ) -> TopicSink:
-    origins = Origins(["group.retry.1"])
-    return TopicSink(properties, "relay", partitions, timestamp, fallback, origins, logging.getLogger("client"))
+    relaying = Relaying("relay", partitions, timestamp, Origins(["group.retry.1"]))
+    events = Events(logging.getLogger("service"), Metrics(StatusBoard(), lambda _: 0, {}))
+    return TopicSink(properties, relaying, fallback, SystemClock(), events, logging.getLogger("client"))
 
 
 @pytest.fixture(scope="module")

@@ -24,14 +24,17 @@ class ScriptedProducer:
 
     def __init__(self, properties: dict[str, Any], errors: dict[str, KafkaError]) -> None:
         self.on_error: Callable[[KafkaError], None] = properties["error_cb"]
+        self.properties = properties
         self.errors = errors
+        self.results: dict[str, list[int]] = {}  # what calls return one after the other; 0 without
         self.calls: list[str] = []
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        def call(*_: object) -> None:
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        def call(*_: object) -> int:
             self.calls.append(name)
             if name in self.errors:
                 raise KafkaException(self.errors.pop(name))
+            return self.results[name].pop(0) if self.results.get(name) else 0
 
         return call
 
@@ -97,8 +100,60 @@ def test_what_fails_before_the_commit_is_aborted(make: Callable[..., Bench], ref
     assert transaction.result is Result.ABORTED
     assert transaction.reason == KafkaError(KafkaError.ILLEGAL_GENERATION).str()
     assert "commit_transaction" not in bench.producers[-1].calls
+    assert len(bench.producers) == 1
     bench.errors["commit_transaction"] = KafkaError(refusal)  # of a record or a topic: it is not sent
     assert bench.carry_out().result is Result.ABORTED
+
+
+def test_a_producer_that_numbered_what_was_refused_is_made_again_after_the_abort(make: Callable[..., Bench]) -> None:
+    """The brokers would miss that number in its next transaction."""
+    bench = make()
+    refused = ("record", KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)))
+    assert bench.carry_out(lambda _, transaction: transaction.reported.append(refused)).result is Result.ABORTED
+    bench.errors["commit_transaction"] = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+    assert bench.carry_out().result is Result.ABORTED
+    assert [one.calls[-1] for one in bench.producers] == ["poll", "poll", "init_transactions"]
+    assert all("abort_transaction" in one.calls for one in bench.producers[:2])
+    assert bench.client.prepared, "at once"
+
+
+def test_no_commit_waits_for_what_is_behind_a_refused_record(make: Callable[..., Bench]) -> None:
+    bench = make()
+
+    def refuse(producer: ScriptedProducer, _: Transaction) -> None:
+        producer.results["flush"] = [3] * 100
+        bench.errors["begin_transaction"] = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+
+    assert bench.carry_out(refuse).result is Result.ABORTED
+    assert bench.producers[0].calls.count("flush") == 1
+    assert "commit_transaction" not in bench.producers[0].calls
+
+
+def test_brokers_that_are_slow_are_waited_for(make: Callable[..., Bench]) -> None:
+    bench = make()
+
+    def be_slow(producer: ScriptedProducer, _: Transaction) -> None:
+        producer.results["flush"] = [3, 2, 1]
+        bench.errors["begin_transaction"] = KafkaError(KafkaError._STATE)
+
+    assert bench.carry_out(be_slow).result is Result.COMMITTED
+    assert bench.producers[0].calls.count("flush") == 4
+
+
+def test_the_next_transaction_may_have_another_producer(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.carry_out()
+    bench.client.replace({"batch.size": 1})
+    assert bench.carry_out().result is Result.COMMITTED
+    assert [one.properties.get("batch.size") for one in bench.producers] == [None, 1]
+
+
+def test_a_producer_that_was_lost_is_not_made_again_before_its_time(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.carry_out()
+    bench.client.drop()
+    bench.client.replace({"batch.size": 1})
+    assert not bench.client.prepared
     assert len(bench.producers) == 1
 
 

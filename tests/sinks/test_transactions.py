@@ -15,6 +15,9 @@ from delayed_consumer.dispatch import Dispatcher
 from delayed_consumer.errors import FencedError, UnreachableError
 from delayed_consumer.failures import Failure, FailurePolicy, Fate, Kind
 from delayed_consumer.origin import Origins
+from delayed_consumer.sinks import batches
+from delayed_consumer.sinks.batches import ALONE_RECORDS, Batches
+from delayed_consumer.sinks.pace import Pace
 from delayed_consumer.sinks.relaying import Forwarding, Relaying, failure_of
 from delayed_consumer.sinks.transaction_writer import TransactionWriter
 from delayed_consumer.sinks.transactional_client import Result, Transaction, transactional_id, transactional_properties
@@ -23,6 +26,7 @@ from tests.loop.clock import ManualClock
 from tests.sinks.making import ORDERS, message, run_of
 
 OTHER = Partition("orders", 4)
+BATCH_BYTES = 8_000
 TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
 
 
@@ -32,11 +36,15 @@ class FakeProducer:
     def __init__(self) -> None:
         self.produced: list[tuple[str, bytes]] = []
         self.refused: dict[tuple[str, bytes], Exception] = {}
+        self.reports: dict[bytes, Callable[[KafkaError, Message], None] | None] = {}  # by value, who gets the report
 
-    def produce(self, topic: str, value: bytes, *_: object, headers: object = None) -> None:
+    def produce(
+        self, topic: str, value: bytes, key: object, partition: int, report: Any, *_: object, headers: object = None
+    ) -> None:
         if (topic, value) in self.refused:
             raise self.refused[topic, value]
         self.produced.append((topic, value))
+        self.reports[value] = report
 
 
 class FakeThread:
@@ -48,6 +56,7 @@ class FakeThread:
         self.begun: list[tuple[Transaction, object]] = []
         self._ended: Transaction | Exception | None = None
         self.written: list[tuple[str, bytes]] = []
+        self.batch_bytes: list[int] = []  # of every producer but the first
         self.closed = False
 
     def begin(self, transaction: Transaction, membership: object) -> None:
@@ -75,6 +84,10 @@ class FakeThread:
         if isinstance(ended, Exception):
             raise ended
         return ended
+
+    def replace_producer(self, properties: Mapping[str, Any]) -> None:
+        assert self.ready, "not within a transaction"
+        self.batch_bytes.append(properties["batch.size"])
 
     def close(self) -> None:
         self.closed = True
@@ -106,6 +119,9 @@ class FakeEvents:
     def failed(self, run: Run, index: int, failure: Failure, fate: Fate) -> None:
         self.said.append(("failed", run.offsets[index]))
 
+    def batch_refused(self, reason: str, steady_ms: float) -> None:
+        self.said.append(("batch_refused", 0))
+
     def skipped(self, run: Run, index: int) -> None:
         self.said.append(("skipped", run.offsets[index]))
 
@@ -128,6 +144,7 @@ class Bench:
         self.sink = TransactionalSink(
             thread,
             TransactionWriter(Relaying("target", 8, "delivery", origins), Forwarding({"dead": 8}, origins)),
+            Pace(Batches({"batch.size": BATCH_BYTES})),
             policy,
             self.clock,
             events,
@@ -146,6 +163,24 @@ class Bench:
     def end(self, result: Result = Result.COMMITTED) -> list[tuple[int, bool]]:
         self.thread.end(result)
         return self.turn()
+
+    def abort(self) -> list[tuple[int, bool]]:
+        """The next transaction has begun when this returns."""
+        self.thread.end(Result.ABORTED)
+        turned = self.turn()
+        self.clock.advance(1_000)
+        return turned + self.turn()
+
+    def report(self, *values: bytes, code: int = TOO_LARGE) -> None:
+        """A broker has refused the last records with these values."""
+        for value in values:
+            report = self.reports[value]
+            assert report is not None, "nobody asked"
+            report(KafkaError(code), message())
+
+    @property
+    def reports(self) -> Mapping[bytes, Callable[[KafkaError, Message], None] | None]:
+        return self.thread.producer.reports
 
     def end_after(self, duration_ms: float) -> None:
         """The transaction that is on its way by then is committed."""
@@ -449,26 +484,79 @@ def test_a_topic_that_we_have_no_right_to_is_taken_for_that_of_the_dead_letters_
 
 
 def test_a_record_that_a_broker_refuses_is_found_by_asking_for_reports() -> None:
-    bench = Bench(FailurePolicy("skip"))
-    reports: dict[bytes, Callable[[KafkaError, Message], None] | None] = {}
-
-    def produce(topic: str, value: bytes, key: object, partition: int, report: Any, *_: object) -> None:
-        reports[value] = report
-        bench.thread.producer.produced.append((topic, value))
-
-    bench.thread.producer.produce = produce  # type: ignore[assignment,method-assign]
+    bench = Bench(FailurePolicy("stop"))
     bench.deliver(b"0", b"bad")
     bench.turn()
-    assert reports == {b"0": None, b"bad": None}, "they cost as much as producing"
-    bench.end(Result.ABORTED)
-    bench.clock.advance(1_000)
-    bench.turn()
-    report = reports[b"bad"]
-    assert report is not None
-    report(KafkaError(TOO_LARGE), message())
-    bench.end(Result.ABORTED)
+    assert bench.reports == {b"0": None, b"bad": None}, "they cost as much as producing"
+    bench.abort()
+    bench.report(b"bad", code=KafkaError.UNKNOWN_TOPIC_OR_PART)
+    bench.abort()
     assert values(bench) == [b"0"]
-    assert bench.offsets == {ORDERS: 2}
+    assert bench.offsets == {ORDERS: 1}
+
+
+def test_a_record_that_was_refused_with_its_batch_is_to_blame_only_if_it_is_refused_alone() -> None:
+    bench = Bench(FailurePolicy("skip"))
+    bench.deliver(b"0", b"bad", b"2")
+    bench.turn()
+    bench.abort()
+    bench.report(b"0", b"bad", b"2")
+    bench.abort()
+    assert bench.events.said == [("batch_refused", 0)]
+    assert bench.thread.batch_bytes == [1]
+    bench.report(b"bad")
+    bench.abort()
+    assert bench.events.said[1:] == [("failed", 1)]
+    assert values(bench) == [b"0", b"2"]
+    assert bench.end() == [(3, False)]
+
+
+def test_a_dead_letter_that_was_refused_with_its_batch_blocks_nothing() -> None:
+    bench = Bench(FailurePolicy("stop", dead_letter_topic="dead"))
+    bench.sink.deliver(replace(run_of(message(b"late")), refused="why"), 0.0)
+    bench.turn()
+    bench.abort()
+    bench.report(b"late")
+    bench.abort()
+    assert bench.thread.written == [("dead", b"late")]
+    assert bench.end() == [(1, False)]
+    assert bench.events.said == [("failed", 0), ("batch_refused", 0), ("forwarded", 0)]
+
+
+def separated(bench: Bench) -> None:
+    """A batch was refused, so its records go alone."""
+    bench.deliver(b"0", b"1")
+    bench.turn()
+    bench.abort()
+    bench.report(b"0", b"1")
+    bench.abort()
+
+
+def test_after_enough_records_that_went_alone_there_are_batches_again_and_smaller_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "ALONE_RECORDS", 3)
+    bench = Bench(FailurePolicy("skip"))
+    separated(bench)
+    bench.deliver(b"2", b"3", first_offset=2)
+    assert bench.end() == [(2, False)]
+    assert values(bench) == [b"2"], "one is left of those that go alone"
+    bench.end()
+    assert bench.thread.batch_bytes == [1, BATCH_BYTES // 4]
+    assert values(bench) == [b"3"]
+
+
+def test_a_record_that_is_refused_alone_makes_the_next_transactions_smaller() -> None:
+    """Each of them costs an abort, and all that is with it goes again."""
+    bench = Bench(FailurePolicy("skip"))
+    separated(bench)
+    bench.deliver(*[b"good"] * 400, b"bad", *[b"good"] * 400, first_offset=2)
+    bench.end()
+    assert len(values(bench)) == 801
+    bench.report(b"bad")
+    bench.abort()
+    assert len(values(bench)) == ALONE_RECORDS // 4
+    assert bench.reports[b"good"] is not None, "what a broker refuses is still asked for"
 
 
 def test_no_failure_of_a_relay_is_one_that_a_retry_topic_would_cure() -> None:
