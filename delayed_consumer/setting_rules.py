@@ -25,6 +25,7 @@ _TLS_FILES = ("kafka_ssl_ca_location", "kafka_ssl_certificate_location", "kafka_
 _TLS = (*_TLS_FILES, "kafka_ssl_key_password")
 # The client builds a command line for kinit from these.
 _KERBEROS = ("sasl.kerberos.principal", "sasl.kerberos.keytab", "sasl.kerberos.service.name")
+_GROUP_TIMES_MS = {"heartbeat.interval.ms": 3_000, "session.timeout.ms": 45_000}  # with the client's defaults
 _SHELL_SAFE = re.compile(r"[A-Za-z0-9@/._-]+")
 
 _OF_HANDLERS = {"sink_concurrency", "sink_timeout_seconds", "ordering", "max_attempts"}
@@ -60,11 +61,12 @@ def conflicts(settings: Settings, unusable: AbstractSet[str]) -> list[str]:
 
 
 def cautions(settings: Settings) -> list[str]:
-    """What is permitted and weakens the protection of what is sent, or does nothing; worth a line at every start."""
+    """What is permitted and probably not meant: it weakens something or does nothing. Worth a line at every start."""
     return [
         *_unencrypted(settings),
         *http_setting_rules.unencrypted(settings),
         *_unverified(settings),
+        *_late_heartbeats(settings),
         *_unused(settings),
         *_unused_by_sink(settings),
     ]
@@ -107,6 +109,18 @@ def _unused_by_sink(settings: Settings) -> Iterator[str]:
     unused = sorted(name.upper() for name in settings.model_fields_set & others)
     if unused:
         yield f"{', '.join(unused)} without effect: SINK is {settings.sink}"
+
+
+def _late_heartbeats(settings: Settings) -> Iterator[str]:
+    given = {name: str(settings.kafka_conf.get(name, default)) for name, default in _GROUP_TIMES_MS.items()}
+    if not all(value.isdecimal() for value in given.values()):
+        return  # the client says what is wrong with it
+    (heartbeat, heartbeat_ms), (session, session_ms) = given.items()
+    if int(heartbeat_ms) >= int(session_ms):
+        yield (
+            f"{variable_of(heartbeat)}, {heartbeat_ms}, is not below {variable_of(session)}, {session_ms}: the brokers "
+            "may expel the instance between two heartbeats"
+        )
 
 
 def _encrypts(settings: Settings) -> bool:

@@ -567,6 +567,21 @@ def test_what_weakens_the_protection_is_warned_of(variables: dict[str, str], exp
     assert expected in warning
 
 
+@pytest.mark.parametrize(
+    ("session_ms", "heartbeat_ms"), [("3000", None), ("1000", "3000"), (None, "60000"), ("501", "500"), ("soon", "900")]
+)
+def test_a_heartbeat_that_comes_no_sooner_than_the_session_ends_is_warned_of(
+    session_ms: str | None, heartbeat_ms: str | None
+) -> None:
+    given = {"KAFKA_CONF_SESSION_TIMEOUT_MS": session_ms, "KAFKA_CONF_HEARTBEAT_INTERVAL_MS": heartbeat_ms}
+    warnings = load({name: value for name, value in given.items() if value is not None}).warnings()
+    expected = (
+        f"KAFKA_CONF_HEARTBEAT_INTERVAL_MS, {heartbeat_ms or 3000}, is not below KAFKA_CONF_SESSION_TIMEOUT_MS, "
+        f"{session_ms or 45000}: the brokers may expel the instance between two heartbeats"
+    )
+    assert warnings == ([] if session_ms in {"501", "soon"} else [expected])
+
+
 @pytest.mark.parametrize("servers", ["localhost:9092", "127.0.0.1:9092,127.1.2.3", "[::1]:9092"])
 def test_unencrypted_to_this_machine_is_no_warning(servers: str) -> None:
     assert load({"KAFKA_BOOTSTRAP_SERVERS": servers}).warnings() == []
