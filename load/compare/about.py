@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,8 +37,15 @@ class About:
 
 
 def about(rounds: int, left_out: Mapping[str, str]) -> About:
-    command = shlex.join(["python", "-m", "load", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "load", *_without_out(sys.argv[1:])])
     return About(command, time.strftime("%d %B %Y"), described_machine(), rounds, left_out)
+
+
+def _without_out(arguments: Sequence[str]) -> list[str]:
+    """Where the report was written to is nothing to who repeats it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--out")
+    return parser.parse_known_args(arguments)[1]
 
 
 def described_machine() -> dict[str, object]:
