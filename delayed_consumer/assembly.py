@@ -65,11 +65,7 @@ def _topic_sink(around: Surroundings) -> Sink:
     settings, probe = around.settings, around.probe
     topic = str(settings.sink_topic)
     partitions = _target_partitions(settings, probe)
-    client = settings.producer_config()
-    if settings.delivery == "at-most-once":
-        # Where a batch is refused, the client may cut a connection, and what else was on its way there would go again.
-        client = {**ONE_IN_FLIGHT, **client}
-    properties = producer_properties(client, probe.max_message_bytes(topic))
+    properties = producer_properties(settings.producer_config(), probe.max_message_bytes(topic))
     return TopicSink(
         properties,
         Relaying(topic, partitions, settings.sink_topic_timestamp, Origins(settings.retry_topics)),
@@ -77,6 +73,7 @@ def _topic_sink(around: Surroundings) -> Sink:
         around.clock,
         around.events,
         logging.getLogger(CLIENT_LOGGER),
+        gapless=settings.delivery != "at-most-once",
     )
 
 

@@ -183,8 +183,8 @@ class KafkaForwarder:
     def _refused_with_its_batch(self, parcel: _Parcel) -> None:
         """It goes again at once, alone, as all do from then on; what its partition forwards after it waits for it."""
         if not self._batches.alone:
-            self._batches.separate()
-            self._retire_producer()
+            self._batches.separate(0, too_large=False)
+            self._retire_producer(float("inf"))  # it has not failed: what it still has on its way will be answered
         jam = self._jams.setdefault(parcel.run.partition, _Jam(self._clock.steady_ms(), FIRST_WAIT_MS / 2))
         jam.parcels.append(parcel)
         if jam.tried is parcel:
@@ -201,14 +201,14 @@ class KafkaForwarder:
             jam.wait_ms = min(2 * jam.wait_ms, LONGEST_WAIT_MS)
             jam.again_ms = steady_ms + jam.wait_ms
 
-    def _retire_producer(self) -> None:
-        """Goes on with another one.
+    def _retire_producer(self, take_back_after_ms: float = RETIRED_MS) -> None:
+        """Goes on with another one; what the present one still has then is taken back and sent again.
 
         After TOPIC_AUTHORIZATION_FAILED an idempotent one may write nothing to that topic any more, without a word
         (librdkafka 2.16 on its mock cluster), after a fatal error nothing at all; and it does not soon look for a topic
         that was deleted.
         """
-        self._retired.append((self._producer, self._clock.steady_ms() + RETIRED_MS))
+        self._retired.append((self._producer, self._clock.steady_ms() + take_back_after_ms))
         self._producer = make_producer(self._batches.properties, self._logger)
 
     def _serve_retired(self) -> None:

@@ -62,7 +62,8 @@ class Pace:
         self._batches.refused()
         self.take_less()
 
-    def separate(self) -> Mapping[str, Any]:
-        """A batch was refused. Returns the properties of a producer by which each record goes alone."""
-        self._batches.separate()
+    def separate(self, suspects: int, too_large: bool) -> Mapping[str, Any]:
+        """A batch was refused (see `Batches.separate`). Returns the properties of a producer by which each record goes
+        alone."""
+        self._batches.separate(suspects, too_large)
         return self._batches.properties

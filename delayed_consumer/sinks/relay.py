@@ -50,6 +50,11 @@ class Relay:
     def ended(self) -> bool:
         return not (self.sent or self.pending or self.diverting or self._taken_back)
 
+    @property
+    def taken_back(self) -> int:
+        """How many records were taken back and are not pending again."""
+        return len(self._taken_back)
+
     def hand_over(self, end: int) -> None:
         """The client has what was pending up to index ``end``."""
         first, _ = self.pending[0]
@@ -64,7 +69,7 @@ class Relay:
         self._pass(self.pending[0][0] + 1)
 
     def take_back(self, index: int) -> None:
-        """The client has told that this record is not written, without it being to blame."""
+        """The client has given this record back, as not written for all it knows, without it being to blame."""
         self.sent -= 1
         if index < self._end:
             self._taken_back.append(index)

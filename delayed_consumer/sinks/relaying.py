@@ -172,6 +172,7 @@ _RECORD_IS_WRONG = {
     KafkaError.INVALID_TIMESTAMP,
     KafkaError._INVALID_ARG,
 }
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 # A broker says it of all records of a batch, though it may be the fault of one of them or of none.
 _SAID_OF_A_BATCH = {*_RECORD_IS_WRONG, KafkaError._INVALID_DIFFERENT_RECORD}
 
@@ -179,6 +180,10 @@ _SAID_OF_A_BATCH = {*_RECORD_IS_WRONG, KafkaError._INVALID_DIFFERENT_RECORD}
 def is_said_of_a_batch(error: Exception) -> bool:
     """Whether the report that a broker refused a record with this error says nothing of it, unless it was alone."""
     return isinstance(error, KafkaException) and error.args[0].code() in _SAID_OF_A_BATCH
+
+
+def is_too_large(error: Exception) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in _TOO_LARGE
 
 
 def failure_of(error: Exception) -> Failure:

@@ -22,13 +22,14 @@ from delayed_consumer.sinks.relaying import (
     abandon,
     failure_of,
     is_said_of_a_batch,
+    is_too_large,
     make_producer,
     reason_of,
     serve_reports,
 )
 
 QUIET_MS = 100.0  # without an answer: none is to come any more
-# Said of what a producer had in its queue when it failed for good.
+# Said of what a producer had in its queue when it failed for good, also of what it was about to send once more.
 _NOT_SENT = {KafkaError._PURGE_QUEUE, KafkaError._FATAL}
 
 
@@ -55,12 +56,13 @@ def producer_properties(
 class TopicSink:
     """Produces each record; it is done when its delivery report says so.
 
-    Where a broker refuses a batch, its producer fails for good (librdkafka's gap-less guarantee), or what that has in
-    its queue would overtake the good records of the batch. Nothing is handed over until all that it has is answered or
-    taken back. That goes again first, each record alone, through another producer.
+    Where a broker refuses a batch, nothing more is handed over until all that the client has is answered or taken back.
+    What is not done goes again first, each record alone, through another producer.
 
-    So the order of a partition holds, but for one case: where the very first batch that a producer has for a partition
-    of the target is refused, brokers do not miss it, and take what was sent right behind it.
+    ``gapless``: the producer fails for good then (librdkafka's guarantee), or what it has in its queue would overtake
+    the good records of the batch. So the order of a partition holds, but for one case: where the very first batch that
+    a producer has for a partition of the target is refused, brokers do not miss it, and take what was sent right behind
+    it. The price: what was sent and not yet answered may be given back with the rest, and so be written twice.
     """
 
     in_flight_limit = InFlightLimit(runs=64, records_per_run=500)
@@ -73,6 +75,8 @@ class TopicSink:
         clock: Clock,
         events: Events,
         logger: logging.Logger,
+        *,
+        gapless: bool = True,
     ) -> None:
         """``properties``: of the producer. Raises ConfigError for some that do not go together."""
         self._relaying = relaying
@@ -80,11 +84,13 @@ class TopicSink:
         self._clock = clock
         self._events = events
         self._logger = logger
+        self._logger.addFilter(_is_news)
+        self._gapless = gapless
         self._batches = Batches(properties)
         self._producer = self._batching = self._new_producer()
         self._separating: Producer | None = None
-        self._refusal: str | None = None
-        self._failed = False  # the producer has, for good
+        self._refusal: KafkaException | None = None
+        self._halted = False  # nothing is handed over: a batch was refused, or the producer has failed for good
         self._unanswered, self._quiet_since_ms = 0, 0.0
         self._relays: deque[Relay] = deque()
         self._closed = False
@@ -95,8 +101,8 @@ class TopicSink:
 
     def outcomes(self) -> list[Outcome]:
         if serve_reports(self._producer):
-            self._failed = True
-        if self._failed or self._batches.alone:
+            self._halted = True
+        if self._halted or self._batches.alone:
             self._regroup()
         self._produce()
         ended = [relay for relay in self._relays if relay.ended]
@@ -151,7 +157,7 @@ class TopicSink:
 
     def _produce_run(self, relay: Relay) -> None:
         """As much as there is room for; it is carried on when delivery reports have made some."""
-        while relay.pending and self._batches.room and not self._failed:
+        while relay.pending and self._batches.room and not self._halted:
             first, end = relay.pending[0]
             taken, error = self._relaying.produce(
                 self._producer,
@@ -170,7 +176,7 @@ class TopicSink:
 
     def _not_taken(self, relay: Relay, index: int, error: Exception) -> None:
         if not self._batches.alone and isinstance(error, KafkaException) and error.args[0].code() == KafkaError._FATAL:
-            self._failed = True
+            self._halted = True
         else:
             relay.leave_out()
             self._give_up(relay, index, failure_of(error))
@@ -185,10 +191,10 @@ class TopicSink:
         if self._batches.alone:
             self._batches.refused()
         else:
-            self._failed = True
+            self._halted = True
             if is_said_of_a_batch(error):
-                self._refusal = reason_of(error)
-            if is_said_of_a_batch(error) or error.args[0].code() in _NOT_SENT:
+                self._refusal = error
+            if is_said_of_a_batch(error) or (self._gapless and error.args[0].code() in _NOT_SENT):
                 relay.take_back(index)
                 return
         relay.sent -= 1
@@ -205,40 +211,49 @@ class TopicSink:
     def _regroup(self) -> None:
         """Goes on with another producer once the present one has nothing any more."""
         unanswered = sum(relay.sent for relay in self._relays)
+        serve_reports(self._batching)  # it waits for its turn, and may have something to say
         if not unanswered:
-            if self._failed:
+            if self._halted:
                 self._separate()
             elif not self._batches.room:
                 self._unite()
-        elif self._failed:
-            self._take_back_queued(unanswered)
+        elif self._is_quiet(unanswered):
+            if self._halted and self._gapless:
+                # Having failed, it gives back what is in its queue, but not what was on its way then and comes back
+                # into that.
+                self._producer.purge(in_flight=False, blocking=False)
+            elif not self._halted and not self._batches.room:
+                self._batches.prolong()  # a broker is away: what is for others need not wait for it
 
-    def _take_back_queued(self, unanswered: int) -> None:
-        """A producer that failed gives back what is in its queue, but not what was on its way then and comes back into
-        it: that is to be asked for, once all is answered.
-        """
+    def _is_quiet(self, unanswered: int) -> bool:
+        """Whether no answer has come for a while."""
         steady_ms = self._clock.steady_ms()
         if unanswered != self._unanswered:
             self._unanswered, self._quiet_since_ms = unanswered, steady_ms
-        elif steady_ms >= self._quiet_since_ms + QUIET_MS:
-            self._producer.purge(in_flight=False, blocking=False)
+        return steady_ms >= self._quiet_since_ms + QUIET_MS
 
     def _separate(self) -> None:
         if self._refusal is not None:
-            self._events.batch_refused(self._refusal, self._clock.steady_ms())
-        self._batching = self._new_producer()  # it takes half a second to get its id
-        self._batches.separate()
-        self._separating = self._separating or self._new_producer()
-        self._producer = self._separating
-        self._refusal, self._failed = None, False
+            self._events.batch_refused(reason_of(self._refusal), self._clock.steady_ms())
+        if not self._batches.alone:
+            self._batching = self._new_producer()  # it takes half a second to get its id
+        too_large = self._refusal is not None and is_too_large(self._refusal)
+        self._batches.separate(sum(relay.taken_back for relay in self._relays), too_large)
+        self._producer = self._separating = self._new_producer()
+        self._refusal, self._halted = None, False
         for relay in self._relays:
             relay.repeat()
 
     def _unite(self) -> None:
         if self._batches.unite():
             self._batching = self._new_producer()
-        self._producer = self._batching
+        self._producer, self._separating = self._batching, None
 
     def _new_producer(self) -> Producer:
-        gapless = {"enable.gapless.guarantee": not self._batches.alone}
+        gapless = {"enable.gapless.guarantee": self._gapless and not self._batches.alone}
         return make_producer({**self._batches.properties, **gapless}, self._logger)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not that the gap-less guarantee is experimental, which librdkafka says of it at each start since 2019."""
+    return "enable.gapless.guarantee is experimental" not in record.getMessage()

@@ -161,16 +161,20 @@ class TransactionalClient:
         self._patience_seconds = OUR_SHARE * self._timeout_ms / 1000
         self._producer: Producer | None = self._new_producer()
         self._disturbed = False
+        self._succeeded = False
         self._begun_ms = 0.0
         self.prepared = False
 
     @property
     def longest_ms(self) -> float:
-        """No call of ours takes longer, in milliseconds, unless the client has lost it."""
-        return 2 * self._timeout_ms
+        """No method of ours takes longer, in milliseconds, unless the client has lost a call: `carry_out` is a
+        transaction, its abort and perhaps another producer."""
+        return self._timeout_ms + max(self._timeout_ms, 2_000 * INIT_SECONDS)
 
     def successor(self) -> TransactionalClient:
-        """Another one under the same id, for when a call of this one does not return."""
+        """Another one under the same id, for when a call of this one does not return. If it does after all, this one
+        takes no new epoch, by which the brokers would fence the successor."""
+        self._succeeded = True
         return TransactionalClient(self._properties, self._id, self._clock, self._logger)
 
     def prepare(self) -> None:
@@ -194,9 +198,9 @@ class TransactionalClient:
     def replace(self, properties: Mapping[str, Any]) -> None:
         """Goes on with a producer of these properties. Between transactions only. Raises as `prepare`."""
         prepared = self.prepared
-        self.drop()
         self._properties = dict(properties)
-        if prepared:  # else the former was lost, and the next one has to wait
+        self.drop()
+        if prepared and not self._succeeded:  # else the former was lost, and the next one has to wait
             self.prepare()
 
     def carry_out(self, transaction: Transaction, membership: object) -> None:

@@ -17,7 +17,7 @@ from delayed_consumer.sinks import Outcome
 from delayed_consumer.sinks.forward import FIRST_WAIT_MS, LONGEST_WAIT_MS
 from delayed_consumer.sinks.pace import Pace
 from delayed_consumer.sinks.relayed_run import Part, RelayedRun
-from delayed_consumer.sinks.relaying import failure_of, reason_of
+from delayed_consumer.sinks.relaying import failure_of, is_too_large, reason_of
 from delayed_consumer.sinks.transaction_thread import TransactionThread
 from delayed_consumer.sinks.transaction_writer import TransactionWriter
 from delayed_consumer.sinks.transactional_client import Result, Transaction
@@ -187,7 +187,7 @@ class TransactionalSink:
 
     def _finish(self, transaction: Transaction) -> None:
         if transaction.result is Result.COMMITTED:
-            self._replace_producer(self._pace.committed(sum(relay.sent - relay.done for relay in self._relays)))
+            self._replace_producer(self._pace.committed(self._in_transaction()))
             self._settle({relay: relay.sent for relay in self._relays}, transaction.offsets, None)
         elif transaction.result is Result.ABORTED:
             refused = self._judge(transaction)
@@ -269,12 +269,16 @@ class TransactionalSink:
         suspicions = [error for _, error in transaction.reported if not self._pace.blames(error)]
         if suspicions:
             self._events.batch_refused(reason_of(suspicions[0]), self._clock.steady_ms())
-            self._replace_producer(self._pace.separate())
+            self._replace_producer(self._pace.separate(self._in_transaction(), any(map(is_too_large, suspicions))))
         elif transaction.reported and self._pace.alone:
             self._pace.refused_alone()
         elif not refused:
             self._pace.take_less()
             self._again_ms = self._clock.steady_ms() + AGAIN_MS
+
+    def _in_transaction(self) -> int:
+        """How many records are in the one that has just ended."""
+        return sum(relay.sent - relay.done for relay in self._relays)
 
     def _replace_producer(self, properties: Mapping[str, Any] | None) -> None:
         if properties is not None:

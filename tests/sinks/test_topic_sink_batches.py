@@ -32,7 +32,9 @@ class World:
     """A relay that sends one request at a time, so that the broker's answers can be told beforehand; the events it
     causes; and who reads what it writes."""
 
-    def __init__(self, cluster: FaultyCluster, requests_in_flight: int = 1, batch_bytes: int = 2_000) -> None:
+    def __init__(
+        self, cluster: FaultyCluster, requests_in_flight: int = 1, batch_bytes: int = 2_000, *, gapless: bool = True
+    ) -> None:
         self.cluster = cluster
         self._client = {"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0}
         how = {"max.in.flight.requests.per.connection": requests_in_flight, "batch.size": batch_bytes}
@@ -48,6 +50,7 @@ class World:
             SystemClock(),
             Events(logger, Metrics(StatusBoard(), lambda _: 0, {})),
             logging.getLogger("client"),
+            gapless=gapless,
         )
 
     def refuse(self, *answers: int) -> None:
@@ -140,7 +143,7 @@ def deliver_until_one_is_not_taken(world: World) -> list[Run]:
 
     def look() -> bool:
         delivered.append(world.deliver(delivered[-1].next_offset, 1))
-        return world.sink._failed
+        return world.sink._halted
 
     wait_until(look, 10, "a record that is not taken")
     return delivered
@@ -174,7 +177,7 @@ def test_what_was_refused_with_its_batch_goes_no_more_when_its_partition_is_lost
     world.refuse(TOO_LARGE)
     run = world.deliver(1, 4)
     later = world.deliver(5, 1)
-    wait_until(lambda: world.sink.outcomes() == [] and world.sink._failed, 10, "a refusal")
+    wait_until(lambda: world.sink.outcomes() == [] and world.sink._halted, 10, "a refusal")
     assert world.sink.forget([ORDERS]) == []
     outcomes = world.end(2)
     assert [(one.run, one.done) for one in outcomes] == [(run, 0), (later, 0)]
@@ -189,17 +192,52 @@ class Probe:
         return 10_000
 
 
-@pytest.mark.parametrize(("delivery", "in_flight"), [("at-most-once", 1), ("at-least-once", None)])
-def test_at_most_once_has_nothing_on_its_way_beside_a_request_that_may_be_cut_off(
-    monkeypatch: pytest.MonkeyPatch, delivery: str, in_flight: int | None
+@pytest.mark.parametrize(("delivery", "gapless"), [("at-most-once", False), ("at-least-once", True)])
+def test_at_most_once_sends_nothing_again_that_may_be_written(
+    monkeypatch: pytest.MonkeyPatch, delivery: str, gapless: bool
 ) -> None:
+    """A producer that fails for good gives back, as not sent, also what it was about to send once more."""
     made: list[dict[str, Any]] = []
     monkeypatch.setattr(relaying, "Producer", lambda properties, **_: made.append(properties))
     relay: dict[str, Any] = {"kafka_topics": ["orders"], "sink": "topic", "sink_topic": "relay", "delivery": delivery}
     settings = Settings({}, kafka_bootstrap_servers="127.0.0.1:1", **relay)
     around: Any = Surroundings(settings, Probe(), None, None, None)  # type: ignore[arg-type]
     SINKS["topic"](around)
-    assert [one.get("max.in.flight.requests.per.connection") for one in made] == [in_flight]
+    assert [one["enable.gapless.guarantee"] for one in made] == [gapless]
+
+
+def test_without_the_guarantee_what_is_behind_a_refused_batch_goes_on_and_nothing_goes_twice(world: World) -> None:
+    other = World(world.cluster, gapless=False)
+    other.refuse(TAKEN, TOO_LARGE, TAKEN, TAKEN, TAKEN, TOO_LARGE)
+    for number in range(5):
+        other.deliver(100 * number, 100)
+    assert all(failure is None for _, failure in results(other.end(5)))
+    assert sorted(other.arrived() + other.blamed) == list(range(500))
+    assert other.arrived() != sorted(other.arrived())
+    other.sink.close()
+
+
+def test_a_record_to_blame_is_found_however_far_behind_in_its_batch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "ALONE_RECORDS", 3)
+    world.refuse(TOO_LARGE, *[TAKEN] * 7, TOO_LARGE)
+    world.deliver(0, 10)
+    assert results(world.end()) == [(10, None)]
+    assert world.blamed == [7]
+    assert world.arrived() == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+
+
+def test_while_an_answer_is_missing_other_records_go_on_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker may be away for hours."""
+    monkeypatch.setattr(batches, "ALONE_RECORDS", 3)
+    world.cluster.refuse_late(PRODUCE, (TOO_LARGE, 0), (TAKEN, 2_000))
+    world.deliver(0, 3)
+    wait_until(lambda: world.sink.outcomes() == [] and world.sink._batches.alone, 10, "a refusal")
+    world.deliver(3, 9)
+    wait_until(lambda: world.sink.outcomes() == [] and len(world.sink._producer) == 12, 1.5, "the others in the client")
+    assert results(world.end(2)) == [(3, None), (9, None)]
+    assert world.arrived() == list(range(12))
 
 
 def test_at_a_stop_in_the_middle_nothing_counts_as_done(world: World) -> None:
@@ -207,3 +245,20 @@ def test_at_a_stop_in_the_middle_nothing_counts_as_done(world: World) -> None:
     world.sink.close()
     assert world.sink.outcomes() == []
     assert world.blamed == []
+
+
+def test_that_the_client_calls_its_own_guarantee_experimental_is_kept_from_the_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, deprecated = {"bootstrap.servers": world.cluster.bootstrap_servers}, {"socket.blocking.max.ms": 10}
+    sink = TopicSink(
+        producer_properties({**client, **deprecated}, None),
+        Relaying("relay", 8, "delivery", Origins()),
+        world.fallback,
+        SystemClock(),
+        Events(logging.getLogger(), Metrics(StatusBoard(), lambda _: 0, {})),
+        logging.getLogger("talking client"),
+    )
+    wait_until(lambda: sink.outcomes() == [] and "socket.blocking.max.ms is deprecated" in caplog.text, 10, "warnings")
+    sink.close()
+    assert "experimental" not in caplog.text

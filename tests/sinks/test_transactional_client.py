@@ -148,6 +148,28 @@ def test_the_next_transaction_may_have_another_producer(make: Callable[..., Benc
     assert [one.properties.get("batch.size") for one in bench.producers] == [None, 1]
 
 
+def test_a_client_that_was_left_behind_takes_no_epoch_from_its_successor(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.carry_out()
+    bench.client.successor().prepare()
+    bench.client.replace({"batch.size": 1})
+    assert [one.calls.count("init_transactions") for one in bench.producers] == [1, 1]
+
+
+def test_a_successor_has_the_properties_that_were_to_come(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would have batches while what is refused counts as refused alone."""
+    bench = make()
+
+    def hang() -> None:
+        bench.client.successor()
+
+    monkeypatch.setattr(bench.client, "drop", hang)
+    bench.client.replace({"transaction.timeout.ms": 15_000, "batch.size": 1})
+    assert bench.producers[-1].properties["batch.size"] == 1
+
+
 def test_a_producer_that_was_lost_is_not_made_again_before_its_time(make: Callable[..., Bench]) -> None:
     bench = make()
     bench.carry_out()
