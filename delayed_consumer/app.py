@@ -140,6 +140,7 @@ class Service:
         if settings.start_from == "latest":
             partitions = [Partition(topic, number) for topic, count in topics.items() for number in range(count)]
             self._events.anchored(self._until_answered(lambda: anchor_new_group(loop.source, partitions)))
+        loop.hear_of_topics(self._until_answered(lambda: probe.topic_ids(topics)))
         schedule = Schedule()
         parts.callback(schedule.close)
         Jobs(settings, probe, reporter, self.board, self._clock, self._events).put_on(schedule)

@@ -150,6 +150,10 @@ class Events:
         words = ", ".join(f"{one} at {_offset(start.offset)}" for one, start in list(starts.items())[:MOST_LISTED])
         self._info("started_at", f"reading {words}{_more(len(starts))}")
 
+    def topics_replaced(self, topics: Collection[str]) -> None:
+        for topic in sorted(topics):
+            self._warn("topic_replaced", f"{topic} was deleted and made again; it is read from its start", topic=topic)
+
     def anchored(self, offsets: Mapping[Partition, int]) -> None:
         if offsets:
             where = ", ".join(f"{partition} at {offset}" for partition, offset in list(offsets.items())[:MOST_LISTED])

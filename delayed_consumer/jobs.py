@@ -43,11 +43,13 @@ class Jobs:
         schedule.every(STATUS_EVERY_SECONDS, self.say_status, first_after_seconds=STATUS_EVERY_SECONDS)
 
     def ask_what_waits(self) -> None:
-        """Ends of the logs, and up to where their records are due; without partitions, whether we are a member."""
+        """Which logs there are, their ends, and up to where their records are due; without partitions, whether we are
+        a member."""
         status = self._board.ask(ASK_TIMEOUT_SECONDS)
         assigned = [Partition(one.topic, one.partition) for one in status.partitions]
         try:
             if assigned:
+                self._reporter.note_topics(self._probe.topic_ids({one.topic for one in assigned}))
                 self._reporter.note(self._log_ends(assigned))
             elif not status.ready and self._probe.has_member(self._settings.kafka_group_id, status.member_id):
                 # The new group protocol calls nobody back when there is no partition for a member (librdkafka 2.16).

@@ -57,6 +57,7 @@ class Loop:
         self.delivery = delivery(self.source)
         self._positions = positions(self.source)
         self._clock_steps = StepDetector(clock)
+        self._topic_ids: dict[str, str] = {}  # of those that are read, as they were first heard of
         self._without_offset: set[Partition] = set()
         self._asked: set[Partition] = set()
         self._ask_again_ms = 0.0
@@ -88,6 +89,17 @@ class Loop:
     def cut_short(self) -> None:
         """What is in flight gets no more time to end."""
         self._grace_ms = 0.0
+
+    def hear_of_topics(self, topic_ids: Mapping[str, str]) -> None:
+        """The brokers' own names of the topics, as they are now.
+
+        The client reads by a topic's name, so that one which was deleted and made again, and has grown beyond the
+        offset to be read next, passes for the former one. It is read from its start.
+        """
+        others = {topic for topic, id_ in topic_ids.items() if self._topic_ids.get(topic, id_) != id_}
+        replaced = [one for one in self._assigned() if one.topic in others]
+        if not replaced or self._read_anew(replaced):
+            self._topic_ids |= topic_ids
 
     def close(self) -> int:
         """Lets what is in flight end, commits what is done and leaves the group.
@@ -188,6 +200,21 @@ class Loop:
         self._without_offset -= starts.keys()
         self._engine.moved({one: start.offset for one, start in starts.items()})
         self._events.started_at(starts)
+
+    def _read_anew(self, partitions: Sequence[Partition]) -> bool:
+        """Drops what is held of a former log. Returns whether that was done, for all; else nothing was."""
+        try:
+            starts = self._positions.of_new_logs(partitions)
+            if len(starts) < len(partitions):
+                return False
+            self.source.resume([(one, None) for one in starts])  # a pause survives what follows
+            self._start_at(starts, self._engine.positions())
+        except UnreachableError as error:
+            self._events.no_positions(partitions, str(error), self._clock.steady_ms())
+            return False
+        self.delivery.forget(starts)
+        self._events.topics_replaced({one.topic for one in starts})
+        return True
 
     def _keep_time(self) -> None:
         self.turned_ms = self._clock.steady_ms()
@@ -296,3 +323,4 @@ class Loop:
         self._without_offset.difference_update(partitions)
         for partition in partitions:
             self.committed_offsets.pop(partition, None)
+            self._topic_ids.pop(partition.topic, None)  # it may be another one when we get some of it again

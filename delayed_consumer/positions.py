@@ -65,6 +65,11 @@ class Positions:
             starts |= {partition: self._start(partition, wanted[partition], log) for partition, log in ranges.items()}
         return starts
 
+    def of_new_logs(self, partitions: Collection[Partition]) -> dict[Partition, Start]:
+        """The starts of logs of which nothing was read yet. Raises UnreachableError as `starts`."""
+        ranges = self._offsets.log_ranges(partitions, RUNNING_TIMEOUT_S)
+        return {partition: Start(first, another_log=True) for partition, (first, _) in ranges.items()}
+
     def _start(self, partition: Partition, wanted: int, log: tuple[int, int]) -> Start:
         first, end = log
         if first <= wanted <= end:

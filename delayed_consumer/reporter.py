@@ -29,6 +29,7 @@ class Reporter:
         self._said_idle = False
         self._log_ends: Mapping[Partition, LogEnd] = {}
         self._unread_note: Mapping[Partition, LogEnd] | None = None
+        self._unread_topic_ids: Mapping[str, str] | None = None
         self._is_member = False
 
     def note_member(self) -> None:
@@ -39,14 +40,21 @@ class Reporter:
         """From any thread: what the brokers say now."""
         self._unread_note = log_ends
 
+    def note_topics(self, topic_ids: Mapping[str, str]) -> None:
+        """From any thread: the brokers' own names of the topics."""
+        self._unread_topic_ids = topic_ids
+
     def look(self) -> None:
-        """Reads the note and answers who asks."""
+        """Reads the notes and answers who asks."""
         note, self._unread_note = self._unread_note, None
         if note is not None:
             self._log_ends = note
             now_ms = self._clock.now_ms()
             for partition, log_end in note.items():
                 self._engine.expect(partition, log_end.due_end, now_ms)
+        topic_ids, self._unread_topic_ids = self._unread_topic_ids, None
+        if topic_ids is not None:
+            self._loop.hear_of_topics(topic_ids)
         if self._is_member and not self._loop.membership.joined:
             self._loop.membership.has(0)
         self._is_member = False

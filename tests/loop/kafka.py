@@ -95,10 +95,6 @@ class FakeKafka:
         log.first = offset
         log.messages = [one for one in log.messages if (one.offset() or 0) >= offset]
 
-    def make_again(self, partition: Partition) -> None:
-        """Another log under the same name, as after the topic was deleted."""
-        self.logs[partition] = Log()
-
     def consumer(self, properties: dict[str, Any], logger: object = None) -> FakeConsumer:
         """Stands in for the client's constructor."""
         one = FakeConsumer(self, properties)

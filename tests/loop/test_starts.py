@@ -114,7 +114,7 @@ def test_a_log_made_again_takes_back_what_was_committed_of_the_former_one(world:
     world.kafka.committed[orders] = 5
     world.start()
     world.run_for(1_000)
-    world.kafka.make_again(orders)
+    world.kafka.recreate(orders)
     for _ in range(3):
         world.kafka.produce(orders, START_MS)
     before = len(world.kafka.commits)
@@ -143,6 +143,66 @@ def test_a_topic_that_was_made_again_is_read_and_committed_from_its_start(world:
     world.run_for(20_000)
     assert world.offsets(orders) == [0, 1, 2, 3, 4, 0, 1]
     assert world.kafka.committed == {orders: 2}
+
+
+def hear_of(world: World, **topic_ids: str) -> None:
+    """What the brokers say."""
+    world.reporter.note_topics(topic_ids)
+    world.reporter.look()
+
+
+def test_a_topic_made_again_that_passes_for_the_former_one_is_read_from_its_start_once_its_id_is_heard_of(
+    world: World,
+) -> None:
+    """The next offset is in the new log too, and the client reads by the topic's name."""
+    orders, *_ = world.kafka.create("orders", 1)
+    for _ in range(2):
+        world.kafka.produce(orders, START_MS - DELAY_MS)
+    world.start()
+    world.run_for(100)
+    hear_of(world, orders="former")
+    world.kafka.produce(orders, START_MS)
+    world.run_for(COMMIT_INTERVAL_MS + 100)
+    world.kafka.recreate(orders)
+    for _ in range(5):
+        world.kafka.produce(orders, START_MS - DELAY_MS)
+    hear_of(world)  # it is on its way
+    world.run_for(100)
+    assert world.offsets(orders) == [0, 1]
+    for _ in range(3):
+        hear_of(world, orders="another", others="x")
+        world.run_for(COMMIT_INTERVAL_MS + 100)
+    world.run_for(DELAY_MS)
+    assert world.offsets(orders) == [0, 1, 0, 1, 2, 3, 4], "nothing of the former one, and nothing twice"
+    assert world.kafka.committed == {orders: 5}
+    assert len(world.log.of("topic_replaced")) == 1
+
+
+def test_an_empty_topic_that_was_made_again_is_begun_anew_once(world: World) -> None:
+    world.kafka.create("orders", 1)
+    world.start()
+    world.run_for(100)
+    for topic_id in ("former", "another", "another", "another"):
+        hear_of(world, orders=topic_id)
+        world.run_for(1_000)
+    assert len(world.log.of("topic_replaced")) == 1
+
+
+def test_a_topic_that_comes_back_to_us_may_have_another_id(world: World) -> None:
+    """It was made again meanwhile, and we began anew when it was assigned."""
+    orders, *_ = world.kafka.create("orders", 1)
+    world.kafka.produce(orders, START_MS - DELAY_MS)
+    world.start()
+    world.run_for(100)
+    hear_of(world, orders="former")
+    world.run_for(1_000)
+    world.client.must_give_up([orders])
+    world.client.is_given([orders])
+    world.run_for(1_000)
+    hear_of(world, orders="another")
+    world.run_for(1_000)
+    assert world.offsets(orders) == [0]
+    assert world.log.of("topic_replaced") == []
 
 
 def test_a_commit_of_a_former_log_that_cannot_be_taken_back_at_once_is_taken_back_later(world: World) -> None:
