@@ -18,6 +18,7 @@ _HANDLERS_MS = (0.0, 1.0, 5.0, 20.0, 50.0)
 
 _RATE = 1000.0
 _BACKLOG_RATE, _BACKLOG_SIZE_BYTES = 100.0, 10_000
+_BACKLOG_DELAY_SECONDS = 7200.0  # the largest spans 5,000 s, and brokers refuse what is dated an hour ahead
 _IDLE_RATE = 10.0
 _BYTES_PER_SECOND = 5_000_000  # of large records
 _HANDLER_RATE = 40.0  # half of what four partitions do with the slowest handler
@@ -44,7 +45,11 @@ class Curve:
 def curves() -> list[Curve]:
     return [
         Curve(DELAY, "delay, s", tuple(Point(x, _steady("delay"), delay_seconds=x) for x in _DELAYS_SECONDS)),
-        Curve("backlog", "waiting, bytes", tuple(Point(x, _with_backlog(x)) for x in _BACKLOGS_BYTES)),
+        Curve(
+            "backlog",
+            "waiting, bytes",
+            tuple(Point(x, _with_backlog(x), _BACKLOG_DELAY_SECONDS) for x in _BACKLOGS_BYTES),
+        ),
         Curve(
             "idle partitions",
             "partitions, all but one of them empty",
