@@ -143,7 +143,7 @@ def test_an_instance_frozen_within_a_transaction_comes_back_to_partitions_that_a
     kafka: Kafka, start: ServiceStarter
 ) -> None:
     """It finds out and joins again; what it had in its transaction is done by the other, and visible once."""
-    topic, target = steady_topic(kafka.bootstrap, 9), create_topic(kafka.bootstrap, PARTITIONS)
+    topic, target = steady_topic(kafka.bootstrap, 20), create_topic(kafka.bootstrap, PARTITIONS)
     settings = exactly_once(target, **SHORT_SESSION, **SHORT_TRANSACTIONS)
     frozen, other = start(topic, **settings), start(topic, **settings)
     for service in (frozen, other):
