@@ -163,16 +163,15 @@ def abandon(producer: Producer) -> None:
         producer.flush(1)
 
 
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 # Of all other refusals every record would be refused: no right to write, no such topic.
 _RECORD_IS_WRONG = {
-    KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.RECORD_LIST_TOO_LARGE,
+    *_TOO_LARGE,
     KafkaError.INVALID_MSG,
     KafkaError.INVALID_RECORD,
     KafkaError.INVALID_TIMESTAMP,
     KafkaError._INVALID_ARG,
 }
-_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 # A broker says it of all records of a batch, though it may be the fault of one of them or of none.
 _SAID_OF_A_BATCH = {*_RECORD_IS_WRONG, KafkaError._INVALID_DIFFERENT_RECORD}
 

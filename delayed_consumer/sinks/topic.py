@@ -88,7 +88,6 @@ class TopicSink:
         self._gapless = gapless
         self._batches = Batches(properties)
         self._producer = self._batching = self._new_producer()
-        self._separating: Producer | None = None
         self._refusal: KafkaException | None = None
         self._halted = False  # nothing is handed over: a batch was refused, or the producer has failed for good
         self._unanswered, self._quiet_since_ms = 0, 0.0
@@ -129,9 +128,8 @@ class TopicSink:
     def close(self) -> None:
         """What is not acknowledged by now may still arrive: it was not counted as done."""
         self._closed = True
-        for producer in (self._batching, self._separating):
-            if producer is not None:
-                abandon(producer)
+        for producer in {self._batching, self._producer}:
+            abandon(producer)
 
     def _without_early_failures(self) -> list[Relay]:
         """What has ended. A failure stops the service, so what is before it in its partition ends first: it may be the
@@ -239,7 +237,7 @@ class TopicSink:
             self._batching = self._new_producer()  # it takes half a second to get its id
         too_large = self._refusal is not None and is_too_large(self._refusal)
         self._batches.separate(sum(relay.taken_back for relay in self._relays), too_large)
-        self._producer = self._separating = self._new_producer()
+        self._producer = self._new_producer()
         self._refusal, self._halted = None, False
         for relay in self._relays:
             relay.repeat()
@@ -247,7 +245,7 @@ class TopicSink:
     def _unite(self) -> None:
         if self._batches.unite():
             self._batching = self._new_producer()
-        self._producer, self._separating = self._batching, None
+        self._producer = self._batching
 
     def _new_producer(self) -> Producer:
         gapless = {"enable.gapless.guarantee": self._gapless and not self._batches.alone}
