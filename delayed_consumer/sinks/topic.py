@@ -29,6 +29,7 @@ from delayed_consumer.sinks.relaying import (
 )
 
 QUIET_MS = 100.0  # without an answer: none is to come any more
+AWAY_MS = 2_000.0  # without an answer: a broker is away; to get its id takes a new producer half a second
 # Said of what a producer had in its queue when it failed for good, also of what it was about to send once more.
 _NOT_SENT = {KafkaError._PURGE_QUEUE, KafkaError._FATAL}
 
@@ -215,20 +216,21 @@ class TopicSink:
                 self._separate()
             elif not self._batches.room:
                 self._unite()
-        elif self._is_quiet(unanswered):
-            if self._halted and self._gapless:
-                # Having failed, it gives back what is in its queue, but not what was on its way then and comes back
-                # into that.
-                self._producer.purge(in_flight=False, blocking=False)
-            elif not self._halted and not self._batches.room:
-                self._batches.prolong()  # a broker is away: what is for others need not wait for it
+            return
+        quiet_ms = self._quiet_ms(unanswered)
+        if self._halted and self._gapless and quiet_ms >= QUIET_MS:
+            # Having failed, it gives back what is in its queue, but not what was on its way then and comes back into
+            # that.
+            self._producer.purge(in_flight=False, blocking=False)
+        elif not self._halted and not self._batches.room and quiet_ms >= AWAY_MS:
+            self._batches.prolong()  # what is for other brokers need not wait for it
 
-    def _is_quiet(self, unanswered: int) -> bool:
-        """Whether no answer has come for a while."""
+    def _quiet_ms(self, unanswered: int) -> float:
+        """For how long no answer has come."""
         steady_ms = self._clock.steady_ms()
         if unanswered != self._unanswered:
             self._unanswered, self._quiet_since_ms = unanswered, steady_ms
-        return steady_ms >= self._quiet_since_ms + QUIET_MS
+        return steady_ms - self._quiet_since_ms
 
     def _separate(self) -> None:
         if self._refusal is not None:

@@ -16,7 +16,7 @@ from delayed_consumer.events import Events
 from delayed_consumer.metrics import Metrics
 from delayed_consumer.origin import Origins
 from delayed_consumer.settings import Settings
-from delayed_consumer.sinks import Outcome, batches, relaying
+from delayed_consumer.sinks import Outcome, batches, relaying, topic
 from delayed_consumer.sinks.relaying import Relaying
 from delayed_consumer.sinks.topic import TopicSink, producer_properties
 from delayed_consumer.status import StatusBoard
@@ -231,6 +231,7 @@ def test_a_record_to_blame_is_found_however_far_behind_in_its_batch(
 def test_while_an_answer_is_missing_other_records_go_on_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker may be away for hours."""
     monkeypatch.setattr(batches, "ALONE_RECORDS", 3)
+    monkeypatch.setattr(topic, "AWAY_MS", 100.0)
     world.cluster.refuse_late(PRODUCE, (TOO_LARGE, 0), (TAKEN, 2_000))
     world.deliver(0, 3)
     wait_until(lambda: world.sink.outcomes() == [] and world.sink._batches.alone, 10, "a refusal")
