@@ -248,6 +248,13 @@ class Events:
         if self._may_repeat(f"client {reason}", steady_ms):
             self._warn("client_error", reason)
 
+    def brokers_forgotten(self, client: str) -> None:
+        self._warn(
+            "brokers_forgotten",
+            f"the client ({client}) has forgotten all brokers, see librdkafka issue 5301; another one goes on",
+            client=client,
+        )
+
     def received_bytes(self, total: int) -> None:
         self._metrics.set_received_bytes(total)
 

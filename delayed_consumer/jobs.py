@@ -55,14 +55,14 @@ class Jobs:
                 # The new group protocol calls nobody back when there is no partition for a member (librdkafka 2.16).
                 self._reporter.note_member()
         except ServiceError as error:
-            self._events.probe_failed(str(error), self._clock.steady_ms())
+            self._failed(error)
 
     def guard_retention(self) -> None:
         """A topic that deletes its records before they are due would lose them silently."""
         try:
             retention_ms = self._probe.retention_ms(self._probe.topics(self._settings.subscriptions))
         except ServiceError as error:
-            self._events.probe_failed(str(error), self._clock.steady_ms())
+            self._failed(error)
             return
         for topic, kept_ms in retention_ms.items():
             if kept_ms is not None:
@@ -70,6 +70,10 @@ class Jobs:
 
     def say_status(self) -> None:
         self._events.status(self._board.ask(ASK_TIMEOUT_SECONDS))
+
+    def _failed(self, error: ServiceError) -> None:
+        self._events.probe_failed(str(error), self._clock.steady_ms())
+        self._probe.reconnect()
 
     def _log_ends(self, partitions: list[Partition]) -> Mapping[Partition, LogEnd]:
         lags = self._probe.measure(dict.fromkeys(partitions), self._settings.delay_ms, self._clock.now_ms())

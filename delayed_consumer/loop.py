@@ -74,6 +74,8 @@ class Loop:
         self._settle()
         self._steer()
         self._read()
+        if self.source.lost:
+            self._join_anew()
         self._find_positions()
         self._keep_time()
 
@@ -215,6 +217,13 @@ class Loop:
         self.delivery.forget(starts)
         self._events.topics_replaced({one.topic for one in starts})
         return True
+
+    def _join_anew(self) -> None:
+        """As after a time-out of the session: what was done and is not committed is done again."""
+        self._events.brokers_forgotten("consumer")
+        self.lost(self._assigned())
+        self.source.join_anew()
+        self.delivery.committed({}, "the client was replaced")  # nobody answers a commit that was on its way
 
     def _keep_time(self) -> None:
         self.turned_ms = self._clock.steady_ms()

@@ -26,6 +26,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from delayed_consumer.broker_watch import STATISTICS_INTERVAL_MS, BrokerWatch
 from delayed_consumer.core.records import Partition
 from delayed_consumer.errors import AuthError, ConfigError, FencedError, GaveUpError, ServiceError, UnreachableError
 from delayed_consumer.probe.connection import DENIED, ClientProperties
@@ -35,7 +36,6 @@ from delayed_consumer.probe.connection import DENIED, ClientProperties
 RECORD_OVERHEAD_BYTES = 320
 HEADER_OVERHEAD_BYTES = 160
 
-STATISTICS_INTERVAL_MS = 15_000  # of 100 partitions they are megabytes of JSON a minute already
 _FIRST, _END = -2, -1  # the times by which the protocol asks for the ends of a log
 _TIME = itemgetter(1)  # of a timestamp, behind its type
 _RECEIVED_BYTES = re.compile(r'"rx_bytes":\s*(\d+)')
@@ -118,27 +118,39 @@ class Source:
 
     def __init__(self, properties: ClientProperties, logger: logging.Logger, listener: GroupListener) -> None:
         """Raises ConfigError for properties that do not go together."""
+        self._properties = properties
+        self._logger = logger
         self._listener = listener
         self._failure: ServiceError | None = None
+        self._topics: list[str] = []
         self._one_topic = False  # subscribed to no other one
-        callbacks: dict[str, Callable[..., None]] = {
-            "error_cb": self._on_error,
-            "on_commit": self._on_commit,
-            "stats_cb": self._on_statistics,
-        }
         strategy = str(properties["partition.assignment.strategy"])
         self._incremental = _is_new_protocol(properties) or strategy.startswith("cooperative")
-        try:
-            self._consumer = Consumer(_for_protocol({**properties, **callbacks}), logger=logger)
-        except KafkaException as error:
-            raise ConfigError([f"KAFKA_CONF_*: {error.args[0].str()}"]) from error
+        self._watch = BrokerWatch()
+        self._consumer = self._new_consumer()
+
+    @property
+    def lost(self) -> bool:
+        """The client has forgotten all brokers, and hears of them no more: see `join_anew`."""
+        return self._watch.lost
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Joins the group while it is read. A topic that starts with ``^`` is a regular expression."""
+        self._topics = list(topics)
         self._one_topic = len(topics) == 1 and not topics[0].startswith("^")
         self._consumer.subscribe(
-            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
+
+    def join_anew(self) -> None:
+        """Goes on with another client, which has no partitions yet; the former one is not heard any more.
+
+        It stays a member until its session ends, as it cannot leave without brokers; to close it takes as long.
+        """
+        former, self._watch = self._consumer, BrokerWatch()
+        self._consumer = self._new_consumer()
+        threading.Thread(target=former.close, name="close-former", daemon=True).start()
+        self.subscribe(self._topics)
 
     def read(self, max_records: Callable[[], int], timeout_s: float) -> Reading:
         """At most ``max_records``, waiting up to ``timeout_s`` for the first; serves callbacks.
@@ -283,6 +295,22 @@ class Source:
         closing.join(timeout_s)
         return not closing.is_alive()
 
+    def _new_consumer(self) -> Consumer:
+        watch = self._watch
+
+        def while_ours(callback: Callable[..., None]) -> Callable[..., None]:
+            return lambda *arguments: callback(*arguments) if watch is self._watch else None
+
+        callbacks: dict[str, Callable[..., None]] = {
+            "error_cb": while_ours(self._on_error),
+            "on_commit": while_ours(self._on_commit),
+            "stats_cb": while_ours(self._on_statistics),
+        }
+        try:
+            return Consumer(_for_protocol({**self._properties, **callbacks}), logger=self._logger)
+        except KafkaException as error:
+            raise ConfigError([f"KAFKA_CONF_*: {error.args[0].str()}"]) from error
+
     def _commit(self, offsets: Mapping[Partition, int]) -> None:
         taken = _offsets(self._consumer.commit(offsets=_at(offsets, OFFSET_INVALID), asynchronous=False))
         if taken.keys() != offsets.keys():
@@ -343,6 +371,7 @@ class Source:
         self._listener.committed({} if error else offsets, failed.str() if failed else None)
 
     def _on_statistics(self, statistics: str) -> None:
+        self._watch.look(statistics)
         found = _RECEIVED_BYTES.search(statistics)  # parsing megabytes of JSON would stall the loop
         if found:
             self._listener.received_bytes(int(found[1]))
@@ -353,11 +382,13 @@ class Source:
             consumer.resume(list(partitions))
         self._listener.assigned(_named(partitions))
 
-    def _on_revoke(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        self._listener.revoked(_named(partitions))
+    def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        if consumer is self._consumer:
+            self._listener.revoked(_named(partitions))
 
-    def _on_lost(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        self._listener.lost(_named(partitions))
+    def _on_lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        if consumer is self._consumer:
+            self._listener.lost(_named(partitions))
 
 
 def one_record() -> int:

@@ -11,7 +11,7 @@ from math import nan
 from pathlib import Path
 from typing import Literal
 
-from delayed_consumer.source import STATISTICS_INTERVAL_MS
+from delayed_consumer.broker_watch import STATISTICS_INTERVAL_MS
 from load.cluster import Cluster
 from load.deliveries import Deliveries, TopicReader
 from load.oracle import Delivered, Key, Verdict, Written, judge

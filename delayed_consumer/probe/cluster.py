@@ -83,8 +83,7 @@ class Probe:
         self._timeout_s = timeout_s
         self._logger = logger or silent_logger()
         self._connection = Connection(str(client_config.get("bootstrap.servers", "")))
-        # Kept for as long as the probe: futures of an admin client that is gone fail with _DESTROY.
-        self._admin = AdminClient(self._with_callback(), logger=self._logger)
+        self._admin = self._new_admin()
         self._reader: RecordReader | None = None
 
     def __enter__(self) -> Self:
@@ -98,6 +97,11 @@ class Probe:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+    def reconnect(self) -> None:
+        """Goes on with other clients: those that get no answer may have forgotten all brokers (see `BrokerWatch`)."""
+        self.close()
+        self._admin = self._new_admin()
 
     def topics(self, subscriptions: Sequence[str]) -> dict[str, int]:
         """The existing topics that these names and ``^`` patterns take in, with their numbers of partitions.
@@ -321,8 +325,10 @@ class Probe:
             self._admin.poll(0)
             self._connection.raise_if_denied()
 
-    def _with_callback(self) -> dict[str, Any]:
-        return {**self._properties, "error_cb": self._connection.on_error}
+    def _new_admin(self) -> AdminClient:
+        """To be kept while its answers are waited for: futures of one that is gone fail with _DESTROY."""
+        properties: dict[str, Any] = {**self._properties, "error_cb": self._connection.on_error}
+        return AdminClient(properties, logger=self._logger)
 
 
 def missing_topics(subscriptions: Sequence[str], existing: Collection[str]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from delayed_consumer.clock import Clock
 from delayed_consumer.core.records import Partition, Run
@@ -18,9 +18,9 @@ from delayed_consumer.sinks.batches import Batches
 from delayed_consumer.sinks.relaying import (
     LARGEST_MESSAGE_BYTES,
     Forwarding,
+    RelayProducer,
     abandon,
     is_said_of_a_batch,
-    make_producer,
     serve_reports,
 )
 from delayed_consumer.sinks.topic import producer_properties
@@ -99,15 +99,18 @@ class KafkaForwarder:
         self._sent: dict[_Parcel, float] = {}  # and when; the first one has waited longest
         self._forwarded = 0
         self._closed = False
-        self._producer = make_producer(self._batches.properties, self._logger)
-        self._retired: list[tuple[Producer, float]] = []  # and when what it still has is taken back
+        self._producer = RelayProducer(self._batches.properties, self._logger)
+        self._retired: list[tuple[RelayProducer, float]] = []  # and when what it still has is taken back
 
     def forward(self, run: Run, index: int, failure: Failure, to: Forward, acknowledged: Callable[[], None]) -> None:
         self._forwarded += 1
         self._enqueue(_Parcel(self._forwarded, run, index, failure, to, acknowledged))
 
     def serve(self) -> None:
-        serve_reports(self._producer)
+        if serve_reports(self._producer):
+            if self._producer.lost:
+                self._events.brokers_forgotten("retry topics, dead letters")
+            self._retire_producer()
         if self._retired:
             self._serve_retired()
         if self._sent:
@@ -154,7 +157,9 @@ class KafkaForwarder:
         else:
             self._sent[parcel] = self._clock.steady_ms()
 
-    def _report(self, parcel: _Parcel, producer: Producer, alone: bool, error: KafkaError | None, _: Message) -> None:
+    def _report(
+        self, parcel: _Parcel, producer: RelayProducer, alone: bool, error: KafkaError | None, _: Message
+    ) -> None:
         self._sent.pop(parcel, None)
         if error is None:
             self._arrived(parcel)
@@ -173,7 +178,7 @@ class KafkaForwarder:
             for one in sorted(jam.parcels, key=lambda one: one.number):
                 self._enqueue(one)
 
-    def _refused(self, parcel: _Parcel, producer: Producer, error: KafkaError) -> None:
+    def _refused(self, parcel: _Parcel, producer: RelayProducer, error: KafkaError) -> None:
         if error.code() == KafkaError._UNKNOWN_PARTITION:
             self._partitions.pop(parcel.to.topic, None)  # it was made again with fewer: from now on by the key
         if producer is self._producer and not is_said_of_a_batch(KafkaException(error)):
@@ -209,7 +214,7 @@ class KafkaForwarder:
         that was deleted.
         """
         self._retired.append((self._producer, self._clock.steady_ms() + take_back_after_ms))
-        self._producer = make_producer(self._batches.properties, self._logger)
+        self._producer = RelayProducer(self._batches.properties, self._logger)
 
     def _serve_retired(self) -> None:
         steady_ms = self._clock.steady_ms()

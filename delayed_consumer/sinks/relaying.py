@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from delayed_consumer.broker_watch import STATISTICS_INTERVAL_MS, BrokerWatch
 from delayed_consumer.core.records import Run
 from delayed_consumer.errors import ConfigError
 from delayed_consumer.failures import Failure, Kind
@@ -134,28 +135,37 @@ class Forwarding:
         )
 
 
-def make_producer(properties: Mapping[str, Any], logger: logging.Logger) -> Producer:
-    """Raises ConfigError for properties that do not go together."""
-    try:
-        return Producer(dict(properties), logger=logger)
-    except KafkaException as error:
-        raise ConfigError([f"KAFKA_CONF_*: {reason_of(error)}"]) from error
+class RelayProducer(Producer):
+    """A producer that knows whether it is lost (see `BrokerWatch`)."""
+
+    def __init__(self, properties: Mapping[str, Any], logger: logging.Logger) -> None:
+        """Raises ConfigError for properties that do not go together."""
+        self.watch = BrokerWatch()
+        statistics = {"statistics.interval.ms": STATISTICS_INTERVAL_MS, "stats_cb": self.watch.look}
+        try:
+            super().__init__({**statistics, **properties}, logger=logger)
+        except KafkaException as error:
+            raise ConfigError([f"KAFKA_CONF_*: {reason_of(error)}"]) from error
+
+    @property
+    def lost(self) -> bool:
+        return self.watch.lost
 
 
-def serve_reports(producer: Producer) -> bool:
+def serve_reports(producer: RelayProducer) -> bool:
     """Calls back for what was acknowledged or refused. Never blocks.
 
-    Returns whether the producer is heard to have failed for good: it says so once, and in the log. It takes and sends
-    nothing any more.
+    Returns whether the producer has failed for good: it takes and sends nothing any more. That it has met an error
+    which is fatal it says once, and in the log.
     """
     try:
         producer.poll(0)
     except KafkaException:
         return True
-    return False
+    return producer.lost
 
 
-def abandon(producer: Producer) -> None:
+def abandon(producer: RelayProducer) -> None:
     """Gives up what is not acknowledged, and calls back for it. It may still arrive."""
     producer.purge()
     serve_reports(producer)  # not left to flush: it would go on calling back with a fatal error raised (2.16)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from delayed_consumer.clock import Clock
 from delayed_consumer.core.engine import InFlightLimit
@@ -19,11 +19,11 @@ from delayed_consumer.sinks.batches import Batches
 from delayed_consumer.sinks.relay import Relay
 from delayed_consumer.sinks.relaying import (
     Relaying,
+    RelayProducer,
     abandon,
     failure_of,
     is_said_of_a_batch,
     is_too_large,
-    make_producer,
     reason_of,
     serve_reports,
 )
@@ -187,17 +187,24 @@ class TopicSink:
             self._refused(relay, index, KafkaException(error))
 
     def _refused(self, relay: Relay, index: int, error: KafkaException) -> None:
-        if self._batches.alone:
-            self._batches.refused()
-        else:
+        if not self._batches.alone:
             self._halted = True
             if is_said_of_a_batch(error):
                 self._refusal = error
-            if is_said_of_a_batch(error) or (self._gapless and error.args[0].code() in _NOT_SENT):
-                relay.take_back(index)
-                return
+        if self._is_blameless(error):
+            relay.take_back(index)
+            return
+        if self._batches.alone:
+            self._batches.refused()
         relay.sent -= 1
         self._give_up(relay, index, failure_of(error))
+
+    def _is_blameless(self, error: KafkaException) -> bool:
+        """Whether the record that was refused with this error may go again."""
+        not_sent = self._gapless and error.args[0].code() in _NOT_SENT
+        if self._batches.alone:
+            return not_sent and self._producer.lost
+        return not_sent or is_said_of_a_batch(error)
 
     def _give_up(self, relay: Relay, index: int, failure: Failure) -> None:
         relay.diverting += 1
@@ -218,9 +225,9 @@ class TopicSink:
                 self._unite()
             return
         quiet_ms = self._quiet_ms(unanswered)
-        if self._halted and self._gapless and quiet_ms >= QUIET_MS:
+        if self._halted and (self._gapless or self._producer.lost) and quiet_ms >= QUIET_MS:
             # Having failed, it gives back what is in its queue, but not what was on its way then and comes back into
-            # that.
+            # that. When lost it gives back nothing by itself.
             self._producer.purge(in_flight=False, blocking=False)
         elif not self._halted and not self._batches.room and quiet_ms >= AWAY_MS:
             self._batches.prolong()  # what is for other brokers need not wait for it
@@ -235,6 +242,8 @@ class TopicSink:
     def _separate(self) -> None:
         if self._refusal is not None:
             self._events.batch_refused(reason_of(self._refusal), self._clock.steady_ms())
+        if self._producer.lost:
+            self._events.brokers_forgotten("SINK_TOPIC")
         if not self._batches.alone:
             self._batching = self._new_producer()  # it takes half a second to get its id
         too_large = self._refusal is not None and is_too_large(self._refusal)
@@ -249,9 +258,9 @@ class TopicSink:
             self._batching = self._new_producer()
         self._producer = self._batching
 
-    def _new_producer(self) -> Producer:
+    def _new_producer(self) -> RelayProducer:
         gapless = {"enable.gapless.guarantee": self._gapless and not self._batches.alone}
-        return make_producer({**self._batches.properties, **gapless}, self._logger)
+        return RelayProducer({**self._batches.properties, **gapless}, self._logger)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

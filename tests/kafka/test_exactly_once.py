@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import pytest
 from confluent_kafka import Message, Producer
 
-from load.broker import Broker, free_ports
+from load.broker import Broker
 from tests.conftest import Kafka, ServiceStarter
 from tests.support.open_transactions import freeze_within_transaction, held_back
-from tests.support.proxy import END_TXN, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED, TXN_OFFSET_COMMIT, HoldingProxy
+from tests.support.proxy import END_TXN, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED, TXN_OFFSET_COMMIT, proxied_broker
 from tests.support.service import ServiceProcess
 from tests.support.settings import SHORT_SESSION
 from tests.support.topics import Record, Topic, committed, create_topic, now_ms, read_all
@@ -61,16 +60,6 @@ def assert_each_once(topic: Topic, target: Topic) -> None:
 def uncommitted(target: Topic) -> int:
     """How many records there are for those who read also what was aborted."""
     return len(read_all(target, 1_000_000, 1, "read_uncommitted"))
-
-
-@contextmanager
-def proxied_broker() -> Iterator[tuple[HoldingProxy, str]]:
-    """And the address under which all of its clients go through the proxy."""
-    [port] = free_ports(1)
-    bootstrap = f"127.0.0.1:{port}"
-    broker = Broker({"advertised.listeners": f"PLAINTEXT://{bootstrap}"})
-    with HoldingProxy(port, broker.port) as proxy, broker:
-        yield proxy, bootstrap
 
 
 def delivered(*services: ServiceProcess) -> float:

@@ -125,6 +125,7 @@ class FakeConsumer:
         self._clock = kafka.clock
         self._on_commit: Callable[[KafkaError | None, list[TopicPartition]], None] = properties["on_commit"]
         self._on_error: Callable[[KafkaError], None] = properties["error_cb"]
+        self._on_statistics: Callable[[str], None] = properties["stats_cb"]
         self._interval_ms = float(properties["auto.commit.interval.ms"])
         self._on_assign: Callback
         self._on_revoke: Callback
@@ -243,7 +244,7 @@ class FakeConsumer:
             self._fetches[one] = Fetch(offset, offset)
 
     def close(self) -> None:
-        if self._fetches:
+        if self._fetches and self.alive:
             self._revoke(list(self._fetches))
         self.alive = False
 
@@ -265,6 +266,9 @@ class FakeConsumer:
 
     def meets_error(self, code: int) -> None:
         self._callbacks.append(lambda: self._on_error(KafkaError(code)))
+
+    def says(self, statistics: str) -> None:
+        self._callbacks.append(lambda: self._on_statistics(statistics))
 
     def dies(self) -> None:
         """Without another word: what was not committed by now never will be."""

@@ -16,7 +16,7 @@ from delayed_consumer.events import Events
 from delayed_consumer.metrics import Metrics
 from delayed_consumer.origin import Origins
 from delayed_consumer.settings import Settings
-from delayed_consumer.sinks import Outcome, batches, relaying, topic
+from delayed_consumer.sinks import Outcome, batches, topic
 from delayed_consumer.sinks.relaying import Relaying
 from delayed_consumer.sinks.topic import TopicSink, producer_properties
 from delayed_consumer.status import StatusBoard
@@ -198,7 +198,7 @@ def test_at_most_once_sends_nothing_again_that_may_be_written(
 ) -> None:
     """A producer that fails for good gives back, as not sent, also what it was about to send once more."""
     made: list[dict[str, Any]] = []
-    monkeypatch.setattr(relaying, "Producer", lambda properties, **_: made.append(properties))
+    monkeypatch.setattr(topic, "RelayProducer", lambda properties, _: made.append(properties))
     relay: dict[str, Any] = {"kafka_topics": ["orders"], "sink": "topic", "sink_topic": "relay", "delivery": delivery}
     settings = Settings({}, kafka_bootstrap_servers="127.0.0.1:1", **relay)
     around: Any = Surroundings(settings, Probe(), None, None, None)  # type: ignore[arg-type]

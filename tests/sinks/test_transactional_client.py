@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from delayed_consumer.core.records import Partition
 from delayed_consumer.errors import AuthError, FencedError
-from delayed_consumer.sinks import relaying
+from delayed_consumer.sinks import transactional_client
 from delayed_consumer.sinks.transactional_client import Result, Transaction, TransactionalClient, TransactionalId
 from tests.loop.clock import ManualClock
 
@@ -41,7 +41,7 @@ class ScriptedProducer:
 
 class Bench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, ours_alone: bool = True) -> None:
-        monkeypatch.setattr(relaying, "Producer", self._producer)
+        monkeypatch.setattr(transactional_client, "RelayProducer", self._producer)
         self.errors: dict[str, KafkaError] = {}
         self.producers: list[ScriptedProducer] = []
         self.clock = ManualClock()
@@ -50,7 +50,7 @@ class Bench:
             {"transaction.timeout.ms": 15_000}, id_, self.clock, logging.getLogger("client")
         )
 
-    def _producer(self, properties: dict[str, Any], **_: object) -> ScriptedProducer:
+    def _producer(self, properties: dict[str, Any], _: logging.Logger) -> ScriptedProducer:
         self.producers.append(ScriptedProducer(properties, self.errors))
         return self.producers[-1]
 

@@ -1,14 +1,18 @@
-"""A TCP proxy in front of a broker that knows where a request begins, and can let one of them arrive late or wait."""
+"""A TCP proxy in front of a broker that knows where requests and answers begin: one can arrive late, wait, or lie."""
 
 from __future__ import annotations
 
 import socket
 import struct
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
-END_TXN, TXN_OFFSET_COMMIT = 26, 28
+from load.broker import Broker, free_ports
+
+METADATA, END_TXN, TXN_OFFSET_COMMIT = 3, 26, 28
+FLEXIBLE_METADATA = 9  # from this version on
 INVALID_PRODUCER_EPOCH, PRODUCER_FENCED = 47, 90
 
 _SIZE = struct.Struct(">i")
@@ -17,7 +21,7 @@ _END_TXN_ANSWER = struct.Struct(">iih")  # correlation id, throttle time, error
 
 
 class HoldingProxy:
-    """Passes everything on, but for one request after `delay_next` or `hold_next`.
+    """Passes everything on, but for one request after `delay_next` or `hold_next`, and answers after `name_no_broker`.
 
     The broker must advertise the proxy's address, or clients leave it after their first question.
     """
@@ -28,6 +32,9 @@ class HoldingProxy:
         self._delayed: int | None = None
         self._held: int | None = None
         self._late: tuple[socket.socket, bytes] | None = None
+        self._nameless = False
+        self._questions: set[tuple[socket.socket, int]] = set()  # about the cluster, not answered yet
+        self._informed: set[socket.socket] = set()  # the connections that brought an answer to one
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self.held = threading.Event()
@@ -60,6 +67,15 @@ class HoldingProxy:
         """
         self._held = api_key
 
+    def name_no_broker(self) -> None:
+        """As a broker that stops, again and again: of the answers about the cluster that a connection brings the first
+        one is true, so that its client knows a broker; the second names none, and ends the connection."""
+        self._nameless = True
+
+    def name_brokers(self) -> None:
+        """The broker says again what it says."""
+        self._nameless = False
+
     def _accept(self) -> None:
         with suppress(OSError):  # closed
             while True:
@@ -80,6 +96,7 @@ class HoldingProxy:
                 if self._is_delayed(frame, broker):
                     return  # what its sender has to say after it is of no interest, and its connection stays open
                 self._wait_if_held(frame)
+                self._note_question(frame, broker)
                 broker.sendall(frame)
         _end(broker)
 
@@ -115,13 +132,67 @@ class HoldingProxy:
             self.late_error = error
             self.answered.set()
 
+    def _note_question(self, frame: bytes, broker: socket.socket) -> None:
+        api_key, version, correlation_id = _REQUEST.unpack_from(frame, _SIZE.size)
+        if api_key == METADATA:
+            assert version >= FLEXIBLE_METADATA, version
+            self._questions.add((broker, correlation_id))
+
+    def _without_brokers(self, frame: bytes, broker: socket.socket) -> bytes | None:
+        """None: it is another answer, or it is left as it is."""
+        question = (broker, *_SIZE.unpack_from(frame, _SIZE.size))
+        if question not in self._questions:
+            return None
+        self._questions.discard(question)
+        if broker not in self._informed or not self._nameless:
+            self._informed.add(broker)
+            return None
+        return without_brokers(frame)
+
     def _answers(self, client: socket.socket, broker: socket.socket) -> None:
         with suppress(OSError):
             while (frame := _frame(broker)) is not None:
                 self._note_late_answer(frame, broker)
+                nameless = self._without_brokers(frame, broker)
                 with suppress(OSError):
-                    client.sendall(frame)
+                    client.sendall(nameless or frame)
+                if nameless:
+                    break
         _end(client)
+
+
+@contextmanager
+def proxied_broker() -> Iterator[tuple[HoldingProxy, str]]:
+    """A broker behind one, and the address under which all of its clients go through the proxy."""
+    [port] = free_ports(1)
+    bootstrap = f"127.0.0.1:{port}"
+    broker = Broker({"advertised.listeners": f"PLAINTEXT://{bootstrap}"})
+    with HoldingProxy(port, broker.port) as proxy, broker:
+        yield proxy, bootstrap
+
+
+def without_brokers(frame: bytes) -> bytes:
+    """The same answer about the cluster, of the protocol's flexible versions, with an empty list of brokers."""
+    start = _SIZE.size + 4 + 1 + 4  # correlation id, no tags, throttle time
+    count, end = _varint(frame, start)
+    for _ in range(count - 1):
+        host_bytes, end = _varint(frame, end + 4)  # its id
+        rack_bytes, end = _varint(frame, end + host_bytes - 1 + 4)  # its port
+        tags, end = _varint(frame, end + max(0, rack_bytes - 1))
+        assert not tags
+    answer = frame[_SIZE.size : start] + b"\1" + frame[end:]
+    return _SIZE.pack(len(answer)) + answer
+
+
+def _varint(frame: bytes, start: int) -> tuple[int, int]:
+    """And where it ends."""
+    value, shift = 0, 0
+    while True:
+        byte = frame[start]
+        value |= (byte & 0x7F) << shift
+        start, shift = start + 1, shift + 7
+        if byte < 0x80:
+            return value, start
 
 
 def _api_key(frame: bytes) -> int:
