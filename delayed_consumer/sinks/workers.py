@@ -95,6 +95,7 @@ class Workers:
         self._working: dict[Turn, None] = {}
         self._waiting: list[tuple[float, int, Lane]] = []  # a heap of those that wait for their next attempt
         self._order = count()
+        self._submitted = False  # something, since the last look at what came of it
         self._furthest_ended: dict[Partition, int] = {}  # the last offset that is done of runs that have ended
         self._answered_ms = clock.steady_ms()
 
@@ -114,6 +115,9 @@ class Workers:
             self._go_on(lane)
 
     def outcomes(self) -> list[Outcome]:
+        if self._submitted:  # or its worker would be woken up and get the interpreter when the loop has to wait
+            self._submitted = False
+            self._clock.give_way()
         self._collect()
         changed, self._changed = self._changed, {}
         outcomes = [outcome for flight in changed if (outcome := flight.outcome()) is not None]
@@ -314,6 +318,7 @@ class Workers:
         if lane.turn is None and lane.pending and not lane.stopped and lane.again_ms <= self._clock.steady_ms():
             lane.turn = Turn(lane, self._calls)
             self._crew.submit(lane.turn)
+            self._submitted = True
 
     def _close_if_idle(self, lane: Lane) -> None:
         if lane.turn is None and not lane.pending and not lane.stopped:

@@ -16,6 +16,7 @@ class ManualClock:
         self._wall_ms = float(START_MS)
         self._steady_ms = 0.0
         self._woken = False
+        self.gave_way = 0
         self._plans: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
 
@@ -31,6 +32,9 @@ class ManualClock:
 
     def wake(self) -> None:
         self._woken = True
+
+    def give_way(self) -> None:
+        self.gave_way += 1
 
     def set_by(self, step_ms: float) -> None:
         """Somebody sets the wall clock."""

@@ -8,9 +8,9 @@ import time
 from delayed_consumer.core.records import Partition
 from delayed_consumer.origin import Origins
 from delayed_consumer.record import Record
-from delayed_consumer.sinks.workers import Rules
+from delayed_consumer.sinks.workers import Rules, Workers
 from tests.loop.clock import START_MS, ManualClock
-from tests.sinks.handling import BY_KEY, OTHER, Handler, keyed, plain, working
+from tests.sinks.handling import BY_KEY, OTHER, Handler, Taking, keyed, plain, working
 from tests.sinks.making import TIMESTAMP_MS, Headers, message, run_of
 
 
@@ -230,3 +230,17 @@ def test_a_lane_that_is_idle_goes_on_at_once() -> None:
                 time.sleep(0.0001)
             time.sleep(0.001)  # its turn is over; nobody has looked
         assert handler.offsets == list(range(50))
+
+
+def test_a_worker_that_was_given_something_has_the_interpreter_before_its_outcome_is_looked_at() -> None:
+    """Once for all that was handed over at a time; it would begin when the loop has to wait, which is later."""
+    clock = ManualClock()
+    sink = Workers(lambda _: None, Rules(), Taking(), clock)
+    sink.outcomes()
+    assert clock.gave_way == 0
+    sink.deliver(plain(3), START_MS)
+    sink.deliver(plain(3, partition=OTHER), START_MS)
+    sink.outcomes()
+    sink.outcomes()
+    assert clock.gave_way == 1
+    sink.close()
