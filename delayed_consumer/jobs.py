@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from delayed_consumer.clock import Clock
 from delayed_consumer.core.records import Partition
-from delayed_consumer.errors import ServiceError
+from delayed_consumer.errors import ServiceError, UnreachableError
 from delayed_consumer.events import Events
 from delayed_consumer.probe import Probe
 from delayed_consumer.reporter import Reporter
@@ -73,7 +73,8 @@ class Jobs:
 
     def _failed(self, error: ServiceError) -> None:
         self._events.probe_failed(str(error), self._clock.steady_ms())
-        self._probe.reconnect()
+        if isinstance(error, UnreachableError):
+            self._probe.reconnect()
 
     def _log_ends(self, partitions: list[Partition]) -> Mapping[Partition, LogEnd]:
         lags = self._probe.measure(dict.fromkeys(partitions), self._settings.delay_ms, self._clock.now_ms())

@@ -221,7 +221,8 @@ class Loop:
     def _join_anew(self) -> None:
         """As after a time-out of the session: what was done and is not committed is done again."""
         self._events.brokers_forgotten("consumer")
-        self.lost(self._assigned())
+        self._forget(self._assigned())
+        self.membership.lost()
         self.source.join_anew()
         self.delivery.committed({}, "the client was replaced")  # nobody answers a commit that was on its way
 

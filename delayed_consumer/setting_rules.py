@@ -26,6 +26,7 @@ _TLS = (*_TLS_FILES, "kafka_ssl_key_password")
 # The client builds a command line for kinit from these.
 _KERBEROS = ("sasl.kerberos.principal", "sasl.kerberos.keytab", "sasl.kerberos.service.name")
 _GROUP_TIMES_MS = {"heartbeat.interval.ms": 3_000, "session.timeout.ms": 45_000}  # with the client's defaults
+_STATISTICS = "statistics.interval.ms"
 _SHELL_SAFE = re.compile(r"[A-Za-z0-9@/._-]+")
 
 _OF_HANDLERS = {"sink_concurrency", "sink_timeout_seconds", "ordering", "max_attempts"}
@@ -67,6 +68,7 @@ def cautions(settings: Settings) -> list[str]:
         *http_setting_rules.unencrypted(settings),
         *_unverified(settings),
         *_late_heartbeats(settings),
+        *_blind(settings),
         *_unused(settings),
         *_unused_by_sink(settings),
     ]
@@ -121,6 +123,12 @@ def _late_heartbeats(settings: Settings) -> Iterator[str]:
             f"{variable_of(heartbeat)}, {heartbeat_ms}, is not below {variable_of(session)}, {session_ms}: the brokers "
             "may expel the instance between two heartbeats"
         )
+
+
+def _blind(settings: Settings) -> Iterator[str]:
+    """See `BrokerWatch`."""
+    if str(settings.kafka_conf.get(_STATISTICS, "")) == "0":
+        yield f"{variable_of(_STATISTICS)}=0: a client that has forgotten all brokers is not noticed, and not replaced"
 
 
 def _encrypts(settings: Settings) -> bool:

@@ -380,7 +380,8 @@ class Source:
         if partitions:
             # An application's pause survives every kind of rebalance in librdkafka.
             consumer.resume(list(partitions))
-        self._listener.assigned(_named(partitions))
+        if consumer is self._consumer:
+            self._listener.assigned(_named(partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         if consumer is self._consumer:

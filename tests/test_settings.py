@@ -582,6 +582,12 @@ def test_a_heartbeat_that_comes_no_sooner_than_the_session_ends_is_warned_of(
     assert warnings == ([] if session_ms in {"501", "soon"} else [expected])
 
 
+def test_without_statistics_a_client_that_is_lost_is_not_noticed_which_is_warned_of() -> None:
+    assert load({"KAFKA_CONF_STATISTICS_INTERVAL_MS": "1000"}).warnings() == []
+    [warning] = load({"KAFKA_CONF_STATISTICS_INTERVAL_MS": "0"}).warnings()
+    assert warning.startswith("KAFKA_CONF_STATISTICS_INTERVAL_MS=0: ")
+
+
 @pytest.mark.parametrize("servers", ["localhost:9092", "127.0.0.1:9092,127.1.2.3", "[::1]:9092"])
 def test_unencrypted_to_this_machine_is_no_warning(servers: str) -> None:
     assert load({"KAFKA_BOOTSTRAP_SERVERS": servers}).warnings() == []

@@ -14,7 +14,7 @@ from delayed_consumer.dead_letters.targets import NOW, Target
 from delayed_consumer.errors import ServiceError
 from delayed_consumer.origin import Origin
 from delayed_consumer.probe.connection import ClientProperties, Connection, silent_logger
-from delayed_consumer.sinks.relaying import LARGEST_MESSAGE_BYTES, RelayProducer
+from delayed_consumer.sinks.relaying import LARGEST_MESSAGE_BYTES, make_producer
 
 Answer = Callable[[str | None], None]
 
@@ -158,7 +158,7 @@ class ProducerOutbox:
                 **replay_properties(self._properties, batch_bytes, self._patience_s),
                 "error_cb": self._on_error,
             }
-            self._producers[batch_bytes] = RelayProducer(properties, silent_logger())
+            self._producers[batch_bytes] = make_producer(properties, silent_logger())
         return self._producers[batch_bytes]
 
     def _on_error(self, error: KafkaError) -> None:

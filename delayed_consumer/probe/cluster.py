@@ -79,7 +79,7 @@ class Probe:
         self, client_config: ClientProperties, *, logger: logging.Logger | None = None, timeout_s: float = 5.0
     ) -> None:
         """``client_config``: how to reach the brokers. ``logger``: takes the client's log; None: nobody does."""
-        self._properties = client_config
+        self._properties = {**client_config, "statistics.interval.ms": 0}  # they pile up between two questions
         self._timeout_s = timeout_s
         self._logger = logger or silent_logger()
         self._connection = Connection(str(client_config.get("bootstrap.servers", "")))
@@ -94,9 +94,9 @@ class Probe:
 
     def close(self) -> None:
         """Closes the consumer that reads single records; the admin client ends with its last reference."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
     def reconnect(self) -> None:
         """Goes on with other clients: those that get no answer may have forgotten all brokers (see `BrokerWatch`)."""

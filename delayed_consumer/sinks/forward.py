@@ -107,8 +107,9 @@ class KafkaForwarder:
         self._enqueue(_Parcel(self._forwarded, run, index, failure, to, acknowledged))
 
     def serve(self) -> None:
-        if serve_reports(self._producer):
-            if self._producer.lost:
+        producer = self._producer
+        if serve_reports(producer) and producer is self._producer:  # a report may have retired it
+            if producer.lost:
                 self._events.brokers_forgotten("retry topics, dead letters")
             self._retire_producer()
         if self._retired:
@@ -221,7 +222,7 @@ class KafkaForwarder:
         for one in list(self._retired):
             producer, end_ms = one
             serve_reports(producer)
-            if steady_ms >= end_ms:
+            if producer.lost or steady_ms >= end_ms:
                 producer.purge()  # this is reported as a refusal, so it is tried again
             if not len(producer):
                 self._retired.remove(one)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import repeat
 from typing import Any, Literal
@@ -135,21 +135,36 @@ class Forwarding:
         )
 
 
+def make_producer(properties: Mapping[str, Any], logger: logging.Logger) -> Producer:
+    """Without statistics: they would pile up in one that is not polled all the time.
+
+    Raises ConfigError for properties that do not go together.
+    """
+    with _refused_as_settings():
+        return Producer({**properties, "statistics.interval.ms": 0}, logger=logger)
+
+
 class RelayProducer(Producer):
-    """A producer that knows whether it is lost (see `BrokerWatch`)."""
+    """A producer that knows whether it is lost (see `BrokerWatch`), if it is polled all the time."""
 
     def __init__(self, properties: Mapping[str, Any], logger: logging.Logger) -> None:
         """Raises ConfigError for properties that do not go together."""
         self.watch = BrokerWatch()
         statistics = {"statistics.interval.ms": STATISTICS_INTERVAL_MS, "stats_cb": self.watch.look}
-        try:
+        with _refused_as_settings():
             super().__init__({**statistics, **properties}, logger=logger)
-        except KafkaException as error:
-            raise ConfigError([f"KAFKA_CONF_*: {reason_of(error)}"]) from error
 
     @property
     def lost(self) -> bool:
         return self.watch.lost
+
+
+@contextmanager
+def _refused_as_settings() -> Iterator[None]:
+    try:
+        yield
+    except KafkaException as error:
+        raise ConfigError([f"KAFKA_CONF_*: {reason_of(error)}"]) from error
 
 
 def serve_reports(producer: RelayProducer) -> bool:

@@ -254,7 +254,7 @@ class TopicSink:
             relay.repeat()
 
     def _unite(self) -> None:
-        if self._batches.unite():
+        if self._batches.unite() or self._batching.lost:
             self._batching = self._new_producer()
         self._producer = self._batching
 

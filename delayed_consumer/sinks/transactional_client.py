@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from delayed_consumer.clock import Clock
 from delayed_consumer.core.records import Partition
 from delayed_consumer.errors import AuthError, ConfigError, FencedError
-from delayed_consumer.sinks.relaying import LARGEST_MESSAGE_BYTES, RelayProducer, is_said_of_a_batch
+from delayed_consumer.sinks.relaying import LARGEST_MESSAGE_BYTES, is_said_of_a_batch, make_producer
 from delayed_consumer.sinks.topic import producer_properties
 
 # After that the brokers abort a transaction by themselves. Until then it holds up those who read committed records of
@@ -307,7 +307,7 @@ class TransactionalClient:
         return max(0.001, self._patience_seconds - self._passed_ms() / 1000)
 
     def _new_producer(self) -> Producer:
-        return RelayProducer({**self._properties, "error_cb": self._on_error}, self._logger)
+        return make_producer({**self._properties, "error_cb": self._on_error}, self._logger)
 
     def _on_error(self, _: KafkaError) -> None:
         self._disturbed = True

@@ -115,10 +115,10 @@ class Workers:
             self._go_on(lane)
 
     def outcomes(self) -> list[Outcome]:
-        if self._submitted:  # or its worker would be woken up and get the interpreter when the loop has to wait
-            self._submitted = False
+        if self._submitted:  # a worker that was woken up gets the interpreter only when we wait
             self._clock.give_way()
         self._collect()
+        self._submitted = False
         changed, self._changed = self._changed, {}
         outcomes = [outcome for flight in changed if (outcome := flight.outcome()) is not None]
         for outcome in outcomes:

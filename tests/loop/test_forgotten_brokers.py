@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-
+from delayed_consumer.broker_watch import FORGOTTEN_AFTER_MS
 from tests.loop.clock import START_MS
 from tests.loop.world import COMMIT_INTERVAL_MS, World
-from tests.test_broker_watch import LEARNED, NONE
+from tests.test_broker_watch import LEARNED, NONE, statistics
 
 
 def forget_brokers(world: World) -> None:
     world.client.dies()  # nothing gets through any more
-    for _ in range(2):
-        world.client.says(NONE)
+    for at_ms in (0, FORGOTTEN_AFTER_MS):
+        world.client.says(statistics(at_ms, NONE))
         world.run_for(1_000)
 
 
@@ -45,34 +44,35 @@ def test_what_the_former_client_still_says_is_not_heard(world: World) -> None:
     world.client.is_given([orders])
     world.run_for(1_000)
     former.must_give_up([orders])
-    former.says(NONE)
-    former.says(NONE)
+    former.is_given([orders])
+    for at_ms in (0, FORGOTTEN_AFTER_MS):
+        former.says(statistics(at_ms, NONE))
     former.poll(0)
     world.kafka.produce(orders, START_MS - world.setup.delay_ms)
     world.run_for(1_000)
     assert world.offsets(orders) == [0]
     assert len(world.kafka.consumers) == 2
+    assert len(world.log.of("assigned")) == 2, "one to each"
 
 
 def test_a_client_that_knows_a_broker_is_kept(world: World) -> None:
     world.kafka.create("orders", 1)
     world.start()
-    for statistics in (LEARNED, NONE, LEARNED, NONE):
-        world.client.says(statistics)
+    for index, brokers in enumerate((LEARNED, NONE, LEARNED, NONE)):
+        world.client.says(statistics(index * FORGOTTEN_AFTER_MS, brokers))
         world.run_for(1_000)
     assert len(world.kafka.consumers) == 1
 
 
-@pytest.mark.parametrize("answered", [True, False])
-def test_at_most_once_a_commit_that_was_on_its_way_holds_nothing_up(world: World, answered: bool) -> None:
+def test_at_most_once_a_commit_that_was_on_its_way_holds_nothing_up(world: World) -> None:
     world.setup.delivery = "at-most-once"
     orders, *_ = world.kafka.create("orders", 1)
     world.kafka.produce(orders, START_MS - world.setup.delay_ms + 1_000)
     world.start()
     world.run_for(900)
-    world.kafka.commit_ms = 1.0 if answered else 1e9
+    world.kafka.commit_ms = 1e9
     world.run_for(500)
-    assert world.offsets(orders) == ([0] if answered else [])
+    assert world.offsets(orders) == []
     forget_brokers(world)
     world.kafka.commit_ms = 1.0
     world.client.is_given([orders])

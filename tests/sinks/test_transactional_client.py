@@ -41,7 +41,7 @@ class ScriptedProducer:
 
 class Bench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, ours_alone: bool = True) -> None:
-        monkeypatch.setattr(transactional_client, "RelayProducer", self._producer)
+        monkeypatch.setattr(transactional_client, "make_producer", self._producer)
         self.errors: dict[str, KafkaError] = {}
         self.producers: list[ScriptedProducer] = []
         self.clock = ManualClock()
