@@ -139,7 +139,10 @@ class Source:
         self._topics = list(topics)
         self._one_topic = len(topics) == 1 and not topics[0].startswith("^")
         self._consumer.subscribe(
-            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            self._topics,
+            on_assign=self._while_present(self._on_assign),
+            on_revoke=self._while_present(self._on_revoke),
+            on_lost=self._while_present(self._on_lost),
         )
 
     def join_anew(self) -> None:
@@ -296,20 +299,20 @@ class Source:
         return not closing.is_alive()
 
     def _new_consumer(self) -> Consumer:
-        watch = self._watch
-
-        def while_ours(callback: Callable[..., None]) -> Callable[..., None]:
-            return lambda *arguments: callback(*arguments) if watch is self._watch else None
-
         callbacks: dict[str, Callable[..., None]] = {
-            "error_cb": while_ours(self._on_error),
-            "on_commit": while_ours(self._on_commit),
-            "stats_cb": while_ours(self._on_statistics),
+            "error_cb": self._while_present(self._on_error),
+            "on_commit": self._while_present(self._on_commit),
+            "stats_cb": self._while_present(self._on_statistics),
         }
         try:
             return Consumer(_for_protocol({**self._properties, **callbacks}), logger=self._logger)
         except KafkaException as error:
             raise ConfigError([f"KAFKA_CONF_*: {error.args[0].str()}"]) from error
+
+    def _while_present(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """What the present client calls back; once it was replaced nobody hears it, on whatever thread it closes."""
+        watch = self._watch
+        return lambda *arguments: callback(*arguments) if watch is self._watch else None
 
     def _commit(self, offsets: Mapping[Partition, int]) -> None:
         taken = _offsets(self._consumer.commit(offsets=_at(offsets, OFFSET_INVALID), asynchronous=False))
@@ -380,16 +383,13 @@ class Source:
         if partitions:
             # An application's pause survives every kind of rebalance in librdkafka.
             consumer.resume(list(partitions))
-        if consumer is self._consumer:
-            self._listener.assigned(_named(partitions))
+        self._listener.assigned(_named(partitions))
 
-    def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        if consumer is self._consumer:
-            self._listener.revoked(_named(partitions))
+    def _on_revoke(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self._listener.revoked(_named(partitions))
 
-    def _on_lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        if consumer is self._consumer:
-            self._listener.lost(_named(partitions))
+    def _on_lost(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self._listener.lost(_named(partitions))
 
 
 def one_record() -> int:

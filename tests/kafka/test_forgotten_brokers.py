@@ -14,7 +14,8 @@ from tests.conftest import ServiceStarter
 from tests.kafka.test_exactly_once import place
 from tests.support.proxy import HoldingProxy, proxied_broker
 from tests.support.service import ServiceProcess
-from tests.support.topics import Record, committed, create_topic, now_ms, read_all
+from tests.support.settings import SHORT_SESSION
+from tests.support.topics import Record, Topic, committed, create_topic, now_ms, read_all
 from tests.support.wait import wait_until
 
 RECORDS = 3_000
@@ -25,16 +26,13 @@ SETTINGS = {
     "KAFKA_CONF_TOPIC_METADATA_REFRESH_INTERVAL_MS": 500,  # each client asks that often which brokers there are
 }
 # The brokers wait for the former client until its session ends, unless it has the name of the present one.
-SHORT_SESSION = {"KAFKA_CONF_SESSION_TIMEOUT_MS": 6_000, "KAFKA_CONF_HEARTBEAT_INTERVAL_MS": 1_000}
 NAMED = {"KAFKA_GROUP_INSTANCE_ID": "one"}
 
 
 @pytest.mark.parametrize("delivery", ["at-least-once", "at-most-once"])
 def test_the_group_is_joined_anew_and_what_waits_is_delivered(start: ServiceStarter, delivery: str) -> None:
     with proxied_broker() as (proxy, bootstrap):
-        topic = create_topic(bootstrap, 1)
-        first_ms = now_ms()
-        topic.produce(*(Record(first_ms + 10 * number) for number in range(RECORDS)))
+        topic = steady_topic(bootstrap)
         membership = SHORT_SESSION if delivery == "at-least-once" else NAMED
         service = start(topic, DELIVERY=delivery, **SETTINGS, **membership)
         service.wait_for_records(100)
@@ -55,9 +53,7 @@ def test_the_group_is_joined_anew_and_what_waits_is_delivered(start: ServiceStar
 @pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
 def test_a_relay_goes_on_with_another_producer(start: ServiceStarter, delivery: str) -> None:
     with proxied_broker() as (proxy, bootstrap):
-        topic, target = create_topic(bootstrap, 1), create_topic(bootstrap, 1)
-        first_ms = now_ms()
-        topic.produce(*(Record(first_ms + 10 * number) for number in range(RECORDS)))
+        topic, target = steady_topic(bootstrap), create_topic(bootstrap, 1)
         service = start(topic, DELIVERY=delivery, SINK="topic", SINK_TOPIC=target.name, **SETTINGS, **NAMED)
         service.wait_until(lambda: service.metric("delivered_total") >= 100)
         clients = {"consumer", "SINK_TOPIC"} if delivery == "at-least-once" else {"consumer"}
@@ -73,9 +69,7 @@ def test_a_relay_goes_on_with_another_producer(start: ServiceStarter, delivery: 
 
 def test_dead_letters_go_on_with_another_producer(start: ServiceStarter) -> None:
     with proxied_broker() as (proxy, bootstrap):
-        topic, dead = create_topic(bootstrap, 1), create_topic(bootstrap, 1)
-        first_ms = now_ms()
-        topic.produce(*(Record(first_ms + 10 * number, b"v") for number in range(RECORDS)))
+        topic, dead = steady_topic(bootstrap), create_topic(bootstrap, 1)
         failing = {"MAX_ATTEMPTS": 1, "ON_FAILURE": "dead-letter", "DEAD_LETTER_TOPIC": dead.name}
         service = start(topic, SINK="python", SINK_HANDLER=f"{__name__}:refuse", **failing, **SETTINGS, **NAMED)
         service.wait_until(lambda: service.metric("dead_lettered_total") >= 100)
@@ -95,6 +89,13 @@ def test_the_probe_answers_with_other_clients() -> None:
             wait_until(lambda: has_forgotten(probe, proxy), 60, "the probe to forget the broker")
             probe.reconnect()
             assert wait_until(lambda: answer(probe)) == {topic.name: 1}
+
+
+def steady_topic(bootstrap: str) -> Topic:
+    """A record each 10 ms."""
+    topic, first_ms = create_topic(bootstrap, 1), now_ms()
+    topic.produce(*(Record(first_ms + 10 * number) for number in range(RECORDS)))
+    return topic
 
 
 def has_forgotten(probe: Probe, proxy: HoldingProxy) -> bool:
